@@ -1,0 +1,123 @@
+"""The vocabulary in which a family is declared: blocks, their shared axes, and the weights that share them.
+
+A block is one residual unit ``x += f(norm(x))``. Its axes can be cut; every weight says which axis its rows and columns
+run along, so sorting, slicing, quantizing, packing and byte accounting follow from this one declaration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+__all__ = ["TILE_ROWS", "Attention", "Axis", "Block", "Mlp", "ModelConfig", "Weight", "choose_group", "head_quantum"]
+
+TILE_ROWS = 16
+
+
+@dataclass(frozen=True)
+class Axis:
+    """An internal axis that several weights share. A level keeps a prefix: a multiple of `quantum`, or all of `size`."""
+
+    name: str
+    size: int
+    quantum: int
+
+
+@dataclass(frozen=True)
+class Weight:
+    """One linear weight, (rows, columns). None: the residual axis d_model, which is never cut.
+
+    rows, columns: (axis name, heads); the weight has heads * axis.size elements there.
+    """
+
+    role: str
+    rows: tuple[str, int] | None
+    columns: tuple[str, int] | None
+
+
+@dataclass(frozen=True)
+class Attention:
+    """Grouped-query attention. inv_freq: (head_dim / 2,) rotary frequencies, 0 where a pair does not rotate."""
+
+    name: str
+    n_heads: int
+    n_kv_heads: int
+    head_dim: int
+    softmax_scale: float
+    inv_freq: tuple[float, ...]
+    rotary_scale: float  # factor on cos and sin (yarn); folded into the q and k weights by the compiler
+    sources: Mapping[str, str] = field(repr=False)  # role -> tensor name in the checkpoint; q_bias ... o_bias optional
+    kind: str = "attention"
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        quantum = head_quantum(self.n_heads, self.n_kv_heads, self.head_dim)
+        return (Axis("qk", self.head_dim, quantum), Axis("vo", self.head_dim, quantum))
+
+    @property
+    def weights(self) -> tuple[Weight, ...]:
+        return (
+            Weight("q", ("qk", self.n_heads), None),
+            Weight("k", ("qk", self.n_kv_heads), None),
+            Weight("v", ("vo", self.n_kv_heads), None),
+            Weight("o", None, ("vo", self.n_heads)),
+        )
+
+
+@dataclass(frozen=True)
+class Mlp:
+    """Gated MLP: down(activation(gate(x)) * up(x))."""
+
+    name: str
+    width: int
+    activation: str
+    sources: Mapping[str, str] = field(repr=False)
+    kind: str = "mlp"
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        return (Axis("width", self.width, 32),)
+
+    @property
+    def weights(self) -> tuple[Weight, ...]:
+        return (
+            Weight("gate", ("width", 1), None),
+            Weight("up", ("width", 1), None),
+            Weight("down", None, ("width", 1)),
+        )
+
+
+Block = Attention | Mlp
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A whole model: what the artifact's `model` field and the reference decoder are made from."""
+
+    family: str
+    name: str
+    d_model: int
+    vocab_size: int
+    max_context: int
+    norm_eps: float
+    embedding_scale: float
+    tied_head: bool
+    blocks: tuple[Block, ...]
+    sources: Mapping[str, str] = field(repr=False)  # embed, norm, head
+
+
+def head_quantum(n_heads: int, n_kv_heads: int, head_dim: int) -> int:
+    """Smallest step of a head axis that keeps row panels in whole tiles and column panels in whole groups.
+
+    A multiple of 8 that divides head_dim, with quantum * n_kv_heads a multiple of 16 and a legal group for
+    quantum * n_heads columns; head_dim itself when there is none (the axis is then all or nothing).
+    """
+    for quantum in range(8, head_dim, 8):
+        if head_dim % quantum == 0 and quantum * n_kv_heads % TILE_ROWS == 0 and choose_group(quantum * n_heads, 32):
+            return quantum
+    return head_dim
+
+
+def choose_group(columns: int, preferred: int) -> int:
+    """Largest group <= preferred, and at least 3/4 of it, that divides a step of `columns`; 0 when there is none."""
+    return next((g for g in range(preferred, preferred * 3 // 4 - 1, -8) if columns % g == 0), 0)

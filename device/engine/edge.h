@@ -1,0 +1,141 @@
+/* The C ABI of the edgesdk engine. Everything else (edge-run, Python, apps) goes through it.
+ *
+ * Handles are opaque. Every function that can fail returns an edge_status; edge_last_error() gives this thread's message
+ * (what was found, what was expected, and after a newline "hint: ..." where there is a way out).
+ * Option structs begin with struct_size = sizeof(the struct the caller compiled with); zero means the default in every field.
+ * No C++ exception crosses this border. A model may be shared by threads; a session belongs to one thread at a time. */
+#ifndef EDGE_H
+#define EDGE_H
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(EDGE_SHARED)
+#define EDGE_API __attribute__((visibility("default")))
+#else
+#define EDGE_API
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct edge_model edge_model;     /* a level of an artifact, mapped */
+typedef struct edge_session edge_session; /* one conversation: KV cache, sampler, position */
+
+/* Grouped by blame: 1-99 the caller, 100-199 the file, 200-299 the machine, 300+ us. */
+typedef enum edge_status {
+    EDGE_OK = 0,
+    EDGE_BAD_ARGUMENT = 1,
+    EDGE_CONTEXT_FULL = 2,
+    EDGE_CANCELLED = 3,
+    EDGE_BAD_ARTIFACT = 100,     /* breaks a rule of SPEC.md */
+    EDGE_BAD_HASH = 101,         /* bytes differ from the SHA-256 in the header */
+    EDGE_TRUNCATED = 102,        /* the level asked for is not in this file */
+    EDGE_UNSUPPORTED = 103,      /* unknown major version, kind or tokenizer */
+    EDGE_NOT_FOUND = 200,
+    EDGE_IO = 201,
+    EDGE_OUT_OF_MEMORY = 202,    /* the budget does not hold the smallest level, or an allocation failed */
+    EDGE_INTERNAL = 300
+} edge_status;
+
+typedef enum edge_verify { EDGE_VERIFY_LAZY = 0, EDGE_VERIFY_EAGER = 1, EDGE_VERIFY_OFF = 2 } edge_verify;
+/* LAZY: hashes are checked in the background while the model is already usable; no result leaves the engine before the
+ * runs it depends on have passed. EAGER: before edge_model_load returns. */
+
+typedef struct edge_load_options {
+    size_t struct_size;
+    int32_t choose;          /* 0 automatic (measured memory), 1 by rate, 2 by budget_bytes, 3 by level */
+    double rate;
+    uint64_t budget_bytes;
+    int32_t level;
+    int32_t context_tokens;  /* 0: min(model maximum, 2048) */
+    int32_t kv_bits;         /* 0: 8; or 16 */
+    int32_t n_threads;       /* 0: one per physical core this process may use */
+    int32_t verify;          /* edge_verify */
+    int32_t lock_pages;      /* 1: mlock the mapped weights */
+} edge_load_options;
+
+typedef struct edge_level_info {
+    size_t struct_size;
+    int32_t index;
+    int32_t available;       /* 0: this (truncated) file does not hold it */
+    double rate;
+    uint64_t mapped_bytes;
+    uint64_t file_bytes;
+    double perplexity;       /* NaN: not measured */
+    double kl;
+} edge_level_info;
+
+typedef struct edge_memory {  /* what a level needs at a context length; exact */
+    size_t struct_size;
+    uint64_t mapped_bytes;    /* weights, page by page from the file */
+    uint64_t kv_bytes;        /* one session's cache */
+    uint64_t workspace_bytes; /* one session's buffers, and the tables of tokenizer and header */
+    uint64_t total_bytes;
+} edge_memory;
+
+typedef struct edge_sampling {
+    size_t struct_size;
+    float temperature;        /* 0: greedy */
+    int32_t top_k;            /* 0: off */
+    float top_p;              /* 0 or 1: off */
+    float min_p;              /* 0: off */
+    float repetition_penalty; /* 0 or 1: off */
+    uint64_t seed;
+} edge_sampling;
+
+EDGE_API const char* edge_version(void);
+EDGE_API const char* edge_last_error(void);
+EDGE_API const char* edge_isa(void); /* the kernel set in use, e.g. "avx512vnni"; EDGE_ISA forces one */
+
+/* Bytes that automatic selection would grant now: the lowest of MemAvailable, cgroup v1/v2 room and RLIMIT_AS/DATA, less the
+ * reserve (the larger of 64 MiB and 10 %). `why` (may be NULL) receives one line that names the limit. */
+EDGE_API edge_status edge_memory_budget(uint64_t* bytes, char* why, size_t why_size);
+
+EDGE_API edge_status edge_model_load(const char* path, const edge_load_options* options, edge_model** out);
+EDGE_API void edge_model_close(edge_model* model);
+EDGE_API int32_t edge_model_n_levels(const edge_model* model);
+EDGE_API edge_status edge_model_level_info(const edge_model* model, int32_t level, edge_level_info* out);
+EDGE_API int32_t edge_model_level(const edge_model* model);
+EDGE_API const char* edge_model_level_reason(const edge_model* model); /* why this level was chosen */
+EDGE_API int32_t edge_model_context_tokens(const edge_model* model);
+EDGE_API int32_t edge_model_vocab_size(const edge_model* model);
+EDGE_API int32_t edge_model_n_threads(const edge_model* model);
+EDGE_API edge_status edge_model_estimate(const edge_model* model, int32_t level, int32_t context_tokens, int32_t kv_bits,
+                                         edge_memory* out);
+EDGE_API edge_status edge_model_verify(edge_model* model); /* waits for, or runs, the check of every mapped run */
+EDGE_API const char* edge_model_metadata(const edge_model* model, size_t* n_bytes); /* the header's `edge` JSON text */
+EDGE_API const char* edge_model_chat_template(const edge_model* model, size_t* n_bytes); /* Jinja source, NULL: none */
+
+/* Tokens. `special` != 0: text may name special tokens, as chat templates do. Two calls: with out == NULL for the count. */
+EDGE_API edge_status edge_tokenize(const edge_model* model, const char* text, size_t n_bytes, int32_t special, int32_t add_bos,
+                                   int32_t* out, size_t capacity, size_t* n_tokens);
+EDGE_API edge_status edge_detokenize(const edge_model* model, const int32_t* tokens, size_t n_tokens, int32_t special,
+                                     char* out, size_t capacity, size_t* n_bytes);
+EDGE_API int32_t edge_is_end_token(const edge_model* model, int32_t token);
+
+EDGE_API edge_status edge_session_open(edge_model* model, edge_session** out);
+EDGE_API void edge_session_close(edge_session* session);
+EDGE_API void edge_session_reset(edge_session* session);           /* forget the conversation */
+EDGE_API edge_status edge_session_rewind(edge_session* session, int32_t n_tokens); /* keep only the first n_tokens */
+EDGE_API int32_t edge_session_position(const edge_session* session); /* tokens in the cache */
+EDGE_API void edge_session_cancel(edge_session* session);          /* from any thread: the running call returns EDGE_CANCELLED */
+
+/* Feeds tokens. logits == NULL: none wanted; all_logits: float32 (n_tokens, vocab), else only the last row. */
+EDGE_API edge_status edge_session_feed(edge_session* session, const int32_t* tokens, size_t n_tokens, int32_t all_logits,
+                                       float* logits);
+EDGE_API edge_status edge_session_set_sampling(edge_session* session, const edge_sampling* sampling);
+/* Samples the next token from the last logits, and feeds it (so that the next call can go on). */
+EDGE_API edge_status edge_session_next(edge_session* session, int32_t* token);
+
+/* Text in, text out. The callback gets UTF-8 that is never cut inside a character; it returns 0 to go on, else the call
+ * ends early with EDGE_OK. Stop strings are never emitted, not even in part. */
+typedef int32_t (*edge_text_callback)(const char* utf8, size_t n_bytes, void* user);
+EDGE_API edge_status edge_session_generate(edge_session* session, const int32_t* prompt, size_t n_prompt, int32_t max_tokens,
+                                           const char* const* stop, size_t n_stop, edge_text_callback callback, void* user,
+                                           int32_t* n_generated);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

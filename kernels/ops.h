@@ -1,0 +1,80 @@
+// The contract of every kernel: formula, shapes, and the order of every float operation.
+//
+// Results are defined to the bit. Integer sums are exact; each float step below is one IEEE-754 binary32 operation
+// (fma = fused), in the stated order. So every ISA, every thread count, and decode and prefill give identical bits;
+// tests compare for equality with kernels/reference/, not within a tolerance.
+#pragma once
+#include <cstdint>
+
+namespace edge {
+
+inline constexpr int kTileRows = 16;     // rows in one tile of a panel
+inline constexpr int kUnitColumns = 8;   // columns in one unit of a tile
+
+// One panel of packed weights as it lies in the artifact (formats/SPEC.md section 4); nothing is copied or repacked.
+struct Panel {
+    const uint8_t* codes;      // (tiles, columns / 8) units; 64 bytes each at 4 bits, 128 at 8
+    const uint16_t* scales;    // (tiles, n_groups, 16) float16
+    const int8_t* codebook;    // 16 values for 4 bits, 16-byte aligned; nullptr for 8 bits
+    int32_t rows;              // before padding to tiles
+    int32_t columns;           // multiple of 8
+    int32_t group;             // columns that share a scale; multiple of 8; the last group may be short
+};
+inline int panel_tiles(const Panel& p) { return (p.rows + kTileRows - 1) / kTileRows; }
+inline int panel_groups(const Panel& p) { return (p.columns + p.group - 1) / p.group; }
+
+// Activations quantized to int8 per token and group. Row t of `codes` begins at t * stride.
+struct Activations {
+    int8_t* codes;     // (n_tokens, stride), 64-byte aligned rows, within +-127
+    float* scales;     // (n_tokens, group_stride)
+    int32_t* sums;     // (n_tokens, group_stride): sum of the group's codes
+    int32_t stride;        // >= columns, multiple of 64
+    int32_t group_stride;  // >= number of groups, multiple of 16
+    int32_t columns;
+    int32_t group;
+};
+
+// quantize: for each token and group: m = max |x|; scale = m / 127; inverse = m > 0 ? 127 / m : 0;
+// code = round-half-even(x * inverse) as int8; sum = sum of codes.   x: (n_tokens, x_stride) float
+using quantize_t = void(const float* x, int64_t x_stride, int n_tokens, Activations& out);
+
+// matmul: for each token t and each row r of tiles [tile_begin, tile_end):
+//   acc = accumulate ? y[t][r] : 0
+//   for each group g, ascending: acc = fma(float(sum_c value(code[r][c]) * a[t][c]), float(scale[r][g]) * a_scale[t][g], acc)
+//   y[t][r] = acc
+// The weight's column 0 meets activation column `a_column` (a multiple of group): column panels read a part of a row.
+// y: (n_tokens, y_stride) float, row r of the panel at y[t * y_stride + r]; only rows < panel.rows are written.
+using matmul_t = void(const Panel& w, const Activations& a, int a_column, int n_tokens, int tile_begin, int tile_end,
+                      float* y, int64_t y_stride, bool accumulate);
+using matmul_q4_t = matmul_t;
+using matmul_q8_t = matmul_t;
+
+// attention: one key/value head and the query heads that share it, one token.
+//   s[h][j] = dot(q[h], K[j]) * (k_scale[j] * softmax_scale), j in [0, n_keys)
+//   m = max_j s; e = edge_exp(s - m); out[h] = (sum_j e[j] * v_scale[j] * V[j]) * (1 / sum_j e[j])
+// dot: 16 partial sums, lane l adds elements l, l + 16, ... by fma in order, then lanes are added pairwise
+// (l, l + 8), (l, l + 4), (l, l + 2), (l, l + 1). Sums over j: for `sum e` the same 16-lane rule over j; for V: in order of
+// j, acc = fma(e[j] * v_scale[j], V[j][c], acc).
+struct AttentionArgs {
+    const float* q;             // (n_queries, qk)
+    const void* k;              // (n_keys, qk) int8 or float16
+    const uint16_t* k_scales;   // (n_keys) float16; unused for float16 caches
+    const void* v;              // (n_keys, vo)
+    const uint16_t* v_scales;
+    float* scores;              // workspace: (n_queries, n_keys rounded up to 16)
+    float* out;                 // (n_queries, vo)
+    float softmax_scale;
+    int32_t n_queries, n_keys, qk, vo;   // qk, vo: multiples of 8
+};
+using attention_q8_t = void(const AttentionArgs& args);
+using attention_f16_t = void(const AttentionArgs& args);
+
+// rms_norm: 16-lane sum of squares (rule above, fma); y = x * (1 / sqrt(sum / n + eps)) * gain
+using rms_norm_t = void(const float* x, const float* gain, float eps, int n, float* y);
+
+// silu_mul: gate = gate / (1 + edge_exp(-gate)) * up, in place in `gate`
+using silu_mul_t = void(float* gate, const float* up, int64_t n);
+
+// edge_exp (kernels/exp.h): the same polynomial everywhere, |error| <= 2 ulp; libm differs between systems.
+
+}  // namespace edge
