@@ -1,0 +1,257 @@
+"""The rules of SPEC.md that tie the header's parts together; each failure names its rule and field."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from edgesdk.errors import ArtifactError
+from edgesdk.formats.tiles import packed_bytes, padded_bytes
+
+if TYPE_CHECKING:
+    from edgesdk.formats.reader import Artifact
+
+__all__ = ["check", "integer", "integers", "number", "objects", "weight_shapes"]
+
+_PAGE = 4096
+_LIMIT = 1 << 53
+
+
+def integer(value: Any, field: str, rule: str) -> int:
+    """A non-negative integer below 2^53, or an error."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < _LIMIT:
+        raise ArtifactError(f"{field} is {value!r}, expected an integer >= 0 (rule {rule})")
+    return value
+
+
+def integers(value: Any, field: str, rule: str) -> list[int]:
+    """A list of non-negative integers, or an error."""
+    if not isinstance(value, list):
+        raise ArtifactError(f"{field} is {value!r}, expected a list of integers (rule {rule})")
+    return [integer(v, field, rule) for v in value]
+
+
+def number(value: Any, field: str, rule: str) -> float:
+    """A finite number, or an error."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ArtifactError(f"{field} is {value!r}, expected a finite number (rule {rule})")
+    return float(value)
+
+
+def objects(value: Any, field: str, rule: str) -> list[Mapping[str, Any]]:
+    """A non-empty list of JSON objects, or an error."""
+    if not isinstance(value, list) or not value or not all(isinstance(v, dict) for v in value):
+        raise ArtifactError(f"{field} is no list of objects (rule {rule})")
+    return value
+
+
+def check(artifact: Artifact) -> None:
+    """Checks sections 3 to 6; raises ArtifactError."""
+    _check_model(artifact.edge)
+    _check_runs(artifact)
+    _check_levels(artifact)
+    _check_panels(artifact)
+
+
+def weight_shapes(block: Mapping[str, Any], kept: tuple[int, ...], d_model: int) -> dict[str, tuple[int, int]]:
+    """Rows and columns of a block's packed weights when it keeps `kept` of its axes."""
+    if block["kind"] == "attention":
+        qk, vo = kept
+        heads, kv_heads = block["n_heads"], block["n_kv_heads"]
+        return {
+            "q": (heads * qk, d_model),
+            "k": (kv_heads * qk, d_model),
+            "v": (kv_heads * vo, d_model),
+            "o": (d_model, heads * vo),
+        }
+    (width,) = kept
+    return {"gate": (width, d_model), "up": (width, d_model), "down": (d_model, width)}
+
+
+_AXES = {"attention": ("qk", "vo"), "mlp": ("width",)}
+
+
+def _check_model(edge: Mapping[str, Any]) -> None:
+    model = edge.get("model")
+    if not isinstance(model, dict):
+        raise ArtifactError("`model` is missing (rule 3)")
+    for field in ("d_model", "vocab_size", "max_context"):
+        if integer(model.get(field), f"model.{field}", "3") < 1:
+            raise ArtifactError(f"model.{field} is 0 (rule 3)")
+    if model["d_model"] % 8:
+        raise ArtifactError(f"model.d_model is {model['d_model']}, no multiple of 8 (rule 3)")
+    for field in ("norm_eps", "embedding_scale"):
+        number(model.get(field), f"model.{field}", "3")
+    if not isinstance(model.get("tied_head"), bool):
+        raise ArtifactError("model.tied_head is not true or false (rule 3)")
+    for i, block in enumerate(objects(model.get("blocks"), "model.blocks", "3")):
+        kind = block.get("kind")
+        if kind not in _AXES or not isinstance(block.get("name"), str):
+            raise ArtifactError(f"model.blocks[{i}] has kind {kind!r}, expected one of {sorted(_AXES)} (rule 3)")
+        axes = block.get("axes")
+        if not isinstance(axes, dict) or sorted(axes) != sorted(_AXES[kind]):
+            raise ArtifactError(f"model.blocks[{i}].axes should have {_AXES[kind]} (rule 3)")
+        for name, pair in axes.items():
+            numbers = integers(pair, f"model.blocks[{i}].axes.{name}", "3")
+            if len(numbers) != 2 or min(numbers) < 1:
+                raise ArtifactError(f"model.blocks[{i}].axes.{name} is {pair}, expected [size, quantum] (rule 3)")
+        if kind == "attention":
+            _check_attention(block, i)
+        elif block.get("activation") != "silu" or block.get("gated") is not True:
+            raise ArtifactError(
+                f"model.blocks[{i}].activation is {block.get('activation')!r}, expected 'silu' (rule 3)"
+            )
+
+
+def _check_attention(block: Mapping[str, Any], i: int) -> None:
+    heads = integer(block.get("n_heads"), f"model.blocks[{i}].n_heads", "3")
+    kv_heads = integer(block.get("n_kv_heads"), f"model.blocks[{i}].n_kv_heads", "3")
+    number(block.get("softmax_scale"), f"model.blocks[{i}].softmax_scale", "3")
+    if kv_heads < 1 or heads < 1 or heads % kv_heads:
+        raise ArtifactError(f"model.blocks[{i}]: {kv_heads} key/value heads do not divide {heads} heads (rule 3)")
+    for name in ("qk", "vo"):
+        size, quantum = block["axes"][name]
+        if size % quantum or (name == "qk" and quantum % 2):
+            raise ArtifactError(f"model.blocks[{i}].axes.{name} is {[size, quantum]} (rule 3)")
+    row_bias = block.get("row_bias", [])
+    if not isinstance(row_bias, list) or not set(row_bias) <= {"q", "k", "v"}:
+        raise ArtifactError(f"model.blocks[{i}].row_bias is {row_bias!r} (rule 3)")
+
+
+def _check_runs(artifact: Artifact) -> None:
+    offset, first = 0, 0
+    top = len(artifact.levels) - 1
+    for i, run in enumerate(artifact.runs):
+        if run.begin != offset or run.end < run.begin or run.begin % _PAGE or run.end % _PAGE:
+            raise ArtifactError(
+                f"runs[{i}] covers {run.begin}..{run.end}, expected whole pages from {offset} (rule 5.1)"
+            )
+        if run.first_level < first or not run.first_level <= run.last_level <= top:
+            raise ArtifactError(f"runs[{i}] is for levels {run.first_level}..{run.last_level} of 0..{top} (rule 5.1)")
+        offset, first = run.end, run.first_level
+    end = max((t.end for t in artifact.tensors.values()), default=0)
+    if offset != end:
+        raise ArtifactError(f"runs end at {offset}, the tensors at {end} (rule 5.1)")
+    position = 0
+    for tensor in artifact.tensors.values():
+        while position < len(artifact.runs) and tensor.begin >= artifact.runs[position].end > tensor.begin - 1:
+            position += 1
+        run = artifact.runs[min(position, len(artifact.runs) - 1)]
+        if not run.begin <= tensor.begin <= tensor.end <= run.end:
+            raise ArtifactError(f"tensor `{tensor.name}` crosses the end of a run (rule 5.3)")
+        suffix = tensor.name.rpartition("/")[2]
+        if not tensor.name.startswith("pad.") and suffix != str(run.first_level):
+            raise ArtifactError(f"tensor `{tensor.name}` lies in a run of level {run.first_level} (rule 5.3)")
+
+
+def _check_levels(artifact: Artifact) -> None:
+    blocks = artifact.edge["model"]["blocks"]
+    before: tuple[tuple[int, ...], ...] = tuple((0,) * len(b["axes"]) for b in blocks)
+    rate = math.inf
+    for level in artifact.levels:
+        k = level.index
+        mapped = sum(r.end - r.begin for r in artifact.runs if r.first_level <= k <= r.last_level)
+        needed = artifact.data_offset + max((r.end for r in artifact.runs if r.first_level <= k), default=0)
+        if (level.mapped_bytes, level.file_bytes) != (mapped, needed):
+            raise ArtifactError(
+                f"levels[{k}] says {level.mapped_bytes} mapped and {level.file_bytes} file bytes, "
+                f"runs say {mapped} and {needed} (rule 6.2)"
+            )
+        if not level.rate < rate:
+            raise ArtifactError(f"levels[{k}].rate is {level.rate}, not below {rate} (rule 6.3)")
+        _check_allocation(blocks, level.allocation, before, k)
+        before, rate = level.allocation, level.rate
+    if before != tuple(tuple(size for size, _ in b["axes"].values()) for b in map(_ordered, blocks)):
+        raise ArtifactError("the last level does not keep every axis whole (rule 6.1)")
+    if artifact.levels[-1].rate != 0:
+        raise ArtifactError(f"the last level has rate {artifact.levels[-1].rate}, expected 0 (rule 6.3)")
+
+
+def _ordered(block: Mapping[str, Any]) -> dict[str, Any]:
+    return {**block, "axes": {name: block["axes"][name] for name in _AXES[block["kind"]]}}
+
+
+def _check_allocation(
+    blocks: list[Mapping[str, Any]],
+    kept: tuple[tuple[int, ...], ...],
+    before: tuple[tuple[int, ...], ...],
+    level: int,
+) -> None:
+    if len(kept) != len(blocks):
+        raise ArtifactError(f"levels[{level}].allocation lists {len(kept)} blocks of {len(blocks)} (rule 6.1)")
+    for b, (block, now, smaller) in enumerate(zip(blocks, kept, before, strict=True)):
+        axes = [block["axes"][name] for name in _AXES[block["kind"]]]
+        legal = len(now) == len(axes) and all(
+            (n == size or n % quantum == 0) and n <= size for n, (size, quantum) in zip(now, axes, strict=True)
+        )
+        if not legal or (0 in now and any(now)):
+            raise ArtifactError(f"levels[{level}].allocation[{b}] is {list(now)}, axes are {axes} (rule 6.1)")
+        if any(n < s for n, s in zip(now, smaller, strict=True)):
+            raise ArtifactError(f"levels[{level}].allocation[{b}] shrinks from {smaller} to {now} (rule 6.1)")
+
+
+def _check_panels(artifact: Artifact) -> None:
+    panels = artifact.edge.get("panels")
+    codebooks = artifact.edge.get("codebooks")
+    if not isinstance(panels, dict) or not isinstance(codebooks, list):
+        raise ArtifactError("`panels` or `codebooks` is missing (rule 4)")
+    for i, codebook in enumerate(codebooks):
+        ok = isinstance(codebook, list) and len(codebook) == 16 and codebook == sorted(codebook)
+        if not ok or not all(isinstance(v, int) and -127 <= v <= 127 for v in codebook):
+            raise ArtifactError(f"codebooks[{i}] is not 16 ascending integers within +-127 (rule 4)")
+    for name, box in panels.items():
+        _check_panel(artifact, name, box, len(codebooks))
+    for level in artifact.levels:
+        _check_coverage(artifact, panels, level.index)
+
+
+def _check_panel(artifact: Artifact, name: str, box: Any, n_codebooks: int) -> None:
+    if not isinstance(box, list) or len(box) != 7:
+        raise ArtifactError(f"panels.{name} is {box!r}, expected seven integers (rule 4)")
+    row_begin, row_end, column_begin, column_end, bits, group = integers(box[:6], f"panels.{name}", "4")
+    tensor = artifact.tensors.get(name)
+    legal = row_begin < row_end and column_begin < column_end and group and group % 8 == 0 and group <= 128
+    if not legal or bits not in (4, 8) or (column_end - column_begin) % 8 or column_begin % group:
+        raise ArtifactError(f"panels.{name} is {box} (rule 4.1)")
+    if not (box[6] == -1 if bits == 8 else isinstance(box[6], int) and 0 <= box[6] < n_codebooks):
+        raise ArtifactError(f"panels.{name} names codebook {box[6]} of {n_codebooks} (rule 4)")
+    size = padded_bytes(row_end - row_begin, column_end - column_begin, bits, group)
+    if tensor is None or tensor.dtype != "U8" or tensor.shape != (size,):
+        found = "no tensor" if tensor is None else f"{tensor.dtype} {tensor.shape}"
+        raise ArtifactError(f"panel {name} has {found}, its shape needs U8 ({size},) (rule 4.3)")
+
+
+def _check_coverage(artifact: Artifact, panels: Mapping[str, Any], k: int) -> None:
+    """Every weight of level k is tiled exactly, in order, by row panels or by column panels (rules 4.2 and 6.3)."""
+    level = artifact.levels[k]
+    model = artifact.edge["model"]
+    by_weight: dict[str, list[list[int]]] = {}
+    for name in artifact.used_names(k):
+        if name in panels:
+            by_weight.setdefault(name.rpartition("/")[0], []).append(panels[name])
+    block_bytes = 0
+    expected = {"embed": (model["vocab_size"], model["d_model"])}
+    if not model["tied_head"]:
+        expected["head"] = expected["embed"]
+    for block, kept in zip(model["blocks"], level.allocation, strict=True):
+        shapes = weight_shapes(block, kept, model["d_model"])
+        shapes = {role: shape for role, shape in shapes.items() if 0 not in shape}
+        for role, shape in shapes.items():
+            boxes = by_weight.get(f"{block['name']}.{role}", [])
+            block_bytes += sum(packed_bytes(b[1] - b[0], b[3] - b[2], b[4], b[5]) for b in boxes)
+            expected[f"{block['name']}.{role}"] = shape
+    for weight, shape in expected.items():
+        boxes = by_weight.pop(weight, [])
+        by_rows = all(b[2] == 0 and b[3] == shape[1] for b in boxes)
+        ends = [(b[0], b[1]) if by_rows else (b[2], b[3]) for b in boxes]
+        whole = by_rows or all(b[0] == 0 and b[1] == shape[0] for b in boxes)
+        joined = all(a[1] == b[0] for a, b in zip(ends, ends[1:], strict=False))
+        if not (boxes and whole and joined and ends[0][0] == 0 and ends[-1][1] == shape[0 if by_rows else 1]):
+            raise ArtifactError(f"level {k}: the panels of {weight} do not cover {shape} (rule 4.2)")
+        if len({b[5] for b in boxes}) != 1:
+            raise ArtifactError(f"level {k}: the panels of {weight} have different groups (rule 4.1)")
+    if by_weight:
+        raise ArtifactError(f"level {k} has panels of unknown weights: {sorted(by_weight)[:5]} (rule 4.2)")
+    if level.block_bytes != block_bytes:
+        raise ArtifactError(f"levels[{k}].block_bytes is {level.block_bytes}, panels say {block_bytes} (rule 6.3)")
