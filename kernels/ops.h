@@ -2,7 +2,11 @@
 //
 // Results are defined to the bit. Integer sums are exact; each float step below is one IEEE-754 binary32 operation
 // (fma = fused), in the stated order. So every ISA, every thread count, and decode and prefill give identical bits;
-// tests compare for equality with kernels/reference/, not within a tolerance.
+// tests compare for equality with kernels/reference/, not within a tolerance. Inputs are finite; with others the results
+// are unspecified, but nothing outside the arguments is read or written.
+//
+// The 16-lane rule for sums: lane l adds elements l, l + 16, ... in order (by fma where products are summed), a last
+// incomplete row of 16 is padded with zeros, then lanes are added pairwise: (l, l + 8), (l, l + 4), (l, l + 2), (l, l + 1).
 #pragma once
 #include <cstdint>
 
@@ -10,6 +14,7 @@ namespace edge {
 
 inline constexpr int kTileRows = 16;     // rows in one tile of a panel
 inline constexpr int kUnitColumns = 8;   // columns in one unit of a tile
+inline constexpr int kMaxGroup = 128;    // columns that can share a scale
 
 // One panel of packed weights as it lies in the artifact (formats/SPEC.md section 4); nothing is copied or repacked.
 struct Panel {
@@ -18,10 +23,10 @@ struct Panel {
     const int8_t* codebook;    // 16 values for 4 bits, 16-byte aligned; nullptr for 8 bits
     int32_t rows;              // before padding to tiles
     int32_t columns;           // multiple of 8
-    int32_t group;             // columns that share a scale; multiple of 8; the last group may be short
+    int32_t group;             // columns that share a scale; multiple of 8, at most kMaxGroup; the last group may be short
 };
-inline int panel_tiles(const Panel& p) { return (p.rows + kTileRows - 1) / kTileRows; }
-inline int panel_groups(const Panel& p) { return (p.columns + p.group - 1) / p.group; }
+static inline int panel_tiles(const Panel& p) { return (p.rows + kTileRows - 1) / kTileRows; }
+static inline int panel_groups(const Panel& p) { return (p.columns + p.group - 1) / p.group; }
 
 // Activations quantized to int8 per token and group. Row t of `codes` begins at t * stride.
 struct Activations {
@@ -34,8 +39,9 @@ struct Activations {
     int32_t group;
 };
 
-// quantize: for each token and group: m = max |x|; scale = m / 127; inverse = m > 0 ? 127 / m : 0;
+// quantize: for each token and group: m = max |x|; scale = m / 127; inverse = m >= 1e-30 ? 127 / m : 0;
 // code = round-half-even(x * inverse) as int8; sum = sum of codes.   x: (n_tokens, x_stride) float
+// out.columns is a multiple of 8; nothing behind them is written.
 using quantize_t = void(const float* x, int64_t x_stride, int n_tokens, Activations& out);
 
 // matmul: for each token t and each row r of tiles [tile_begin, tile_end):
@@ -43,6 +49,7 @@ using quantize_t = void(const float* x, int64_t x_stride, int n_tokens, Activati
 //   for each group g, ascending: acc = fma(float(sum_c value(code[r][c]) * a[t][c]), float(scale[r][g]) * a_scale[t][g], acc)
 //   y[t][r] = acc
 // The weight's column 0 meets activation column `a_column` (a multiple of group): column panels read a part of a row.
+// w.group == a.group, and the panel ends where a group of the activations ends.
 // y: (n_tokens, y_stride) float, row r of the panel at y[t * y_stride + r]; only rows < panel.rows are written.
 using matmul_t = void(const Panel& w, const Activations& a, int a_column, int n_tokens, int tile_begin, int tile_end,
                       float* y, int64_t y_stride, bool accumulate);
@@ -52,29 +59,58 @@ using matmul_q8_t = matmul_t;
 // attention: one key/value head and the query heads that share it, one token.
 //   s[h][j] = dot(q[h], K[j]) * (k_scale[j] * softmax_scale), j in [0, n_keys)
 //   m = max_j s; e = edge_exp(s - m); out[h] = (sum_j e[j] * v_scale[j] * V[j]) * (1 / sum_j e[j])
-// dot: 16 partial sums, lane l adds elements l, l + 16, ... by fma in order, then lanes are added pairwise
-// (l, l + 8), (l, l + 4), (l, l + 2), (l, l + 1). Sums over j: for `sum e` the same 16-lane rule over j; for V: in order of
-// j, acc = fma(e[j] * v_scale[j], V[j][c], acc).
+// dot and `sum e`: the 16-lane rule. The sum over V runs in order of j: acc = fma(e[j] * v_scale[j], V[j][c], acc).
+// For float16 caches both scales are 1.
 struct AttentionArgs {
     const float* q;             // (n_queries, qk)
     const void* k;              // (n_keys, qk) int8 or float16
     const uint16_t* k_scales;   // (n_keys) float16; unused for float16 caches
     const void* v;              // (n_keys, vo)
     const uint16_t* v_scales;
-    float* scores;              // workspace: (n_queries, n_keys rounded up to 16)
+    float* scores;              // workspace: (n_queries, n_keys rounded up to 16); overwritten
     float* out;                 // (n_queries, vo)
     float softmax_scale;
-    int32_t n_queries, n_keys, qk, vo;   // qk, vo: multiples of 8
+    int32_t n_queries, n_keys, qk, vo;   // all >= 1; qk, vo: multiples of 8
 };
 using attention_q8_t = void(const AttentionArgs& args);
 using attention_f16_t = void(const AttentionArgs& args);
 
-// rms_norm: 16-lane sum of squares (rule above, fma); y = x * (1 / sqrt(sum / n + eps)) * gain
+// rms_norm: sum of squares by the 16-lane rule; y = (x * (1 / sqrt(sum / n + eps))) * gain; n: multiple of 8; y may be x
 using rms_norm_t = void(const float* x, const float* gain, float eps, int n, float* y);
 
-// silu_mul: gate = gate / (1 + edge_exp(-gate)) * up, in place in `gate`
+// silu_mul: gate = (gate / (1 + edge_exp(-gate))) * up, in place in `gate`; n: multiple of 8
 using silu_mul_t = void(float* gate, const float* up, int64_t n);
 
 // edge_exp (kernels/exp.h): the same polynomial everywhere, |error| <= 2 ulp; libm differs between systems.
+
+// rope: from quantum-major order (quantum, head, Q) to head-major (head, dims), turning each pair (SPEC.md section 3):
+//   (a, b) -> (a * cos - b * sin, b * cos + a * sin), each product and the sum rounded on its own.
+// cosine, sine: (dims / Q, n_kv_heads, Q / 2), the order of inv_freq; head h uses those of kv head h / (n_heads / n_kv_heads).
+// Both nullptr: only the order changes (values). `out` must not overlap x.
+struct RopeArgs {
+    const float* x;
+    const float* cosine;
+    const float* sine;
+    float* out;
+    int32_t n_heads, n_kv_heads, dims, quantum;   // dims: a multiple of quantum, which is even where pairs turn
+};
+using rope_t = void(const RopeArgs& args);
+
+// merge_heads: from head-major (head, dims) to quantum-major (quantum, head, Q); the way back, for attention outputs.
+using merge_heads_t = void(const float* x, int n_heads, int dims, int quantum, float* out);
+
+// embed_row_q8: out[c] = (float(code[row][c]) * float(scale[row][c / group])) * factor for one row of an 8-bit panel
+using embed_row_q8_t = void(const Panel& w, int row, float factor, float* out);
+
+// store_q8: one head vector for the cache: m = max |x|; scale = float16(min(m / 127, 65504));
+// code = round-half-even(clamp(x / float(scale), -127, 127)), 0 when the scale is 0; n: multiple of 8
+using store_q8_t = void(const float* x, int n, int8_t* codes, uint16_t* scale);
+
+// store_f16: out = float16(x), round half to even
+using store_f16_t = void(const float* x, int n, uint16_t* out);
+
+// dot_peak: not part of a model: runs `rounds` rounds of independent dot products on registers only, as the matmul of the
+// same ISA does them, and returns the number of multiply-accumulates done. `sink` receives a value, so that none is left out.
+using dot_peak_t = int64_t(int64_t rounds, int32_t* sink);
 
 }  // namespace edge
