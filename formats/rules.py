@@ -135,9 +135,9 @@ def _check_runs(artifact: Artifact) -> None:
         raise ArtifactError(f"runs end at {offset}, the tensors at {end} (rule 5.1)")
     position = 0
     for tensor in artifact.tensors.values():
-        while position < len(artifact.runs) and tensor.begin >= artifact.runs[position].end > tensor.begin - 1:
+        while position + 1 < len(artifact.runs) and tensor.begin >= artifact.runs[position].end:
             position += 1
-        run = artifact.runs[min(position, len(artifact.runs) - 1)]
+        run = artifact.runs[position]
         if not run.begin <= tensor.begin <= tensor.end <= run.end:
             raise ArtifactError(f"tensor `{tensor.name}` crosses the end of a run (rule 5.3)")
         suffix = tensor.name.rpartition("/")[2]

@@ -1,4 +1,4 @@
-"""Writes `.edge` files (SPEC.md): orders the pieces by level, lays out runs and padding, hashes, and renames into place."""
+"""Writes `.edge` files (SPEC.md): orders pieces by level, lays out runs and padding, hashes, renames into place."""
 
 from __future__ import annotations
 

@@ -1,0 +1,236 @@
+"""Packs quantized blocks into an artifact: cuts every weight along the ladder's allocation and names the pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgesdk.cloud.families.blocks import Attention, Block, ModelConfig, choose_group
+from edgesdk.formats.tiles import pack_panel, packed_bytes, padded_bytes
+from edgesdk.formats.writer import ArtifactWriter, Piece
+
+__all__ = [
+    "Allocation",
+    "BlockTensors",
+    "QuantizedWeight",
+    "block_bytes",
+    "kept_shapes",
+    "model_header",
+    "weight_group",
+    "write_artifact",
+]
+
+Allocation = tuple[tuple[int, ...], ...]
+"""What a level keeps: per block, the kept size of each of its axes."""
+
+
+@dataclass(frozen=True)
+class QuantizedWeight:
+    """codes (rows, columns) uint8 and scales (rows, n_groups) float16, axes in file order (SPEC.md section 3)."""
+
+    codes: NDArray[np.uint8]
+    scales: NDArray[np.float16]
+    bits: int
+    group: int
+    codebook: tuple[int, ...] | None  # 16 int8 values at 4 bits
+
+
+@dataclass(frozen=True)
+class BlockTensors:
+    """A block's tensors in file order.
+
+    vectors: norm (d_model,), and for attention inv_freq and the row biases q_bias, k_bias, v_bias
+    level_bias: one (d_model,) vector per level, or None where the block adds no bias
+    """
+
+    weights: Mapping[str, QuantizedWeight]
+    vectors: Mapping[str, NDArray[np.float32]]
+    level_bias: tuple[NDArray[np.float32] | None, ...]
+
+
+def write_artifact(
+    path: Path,
+    config: ModelConfig,
+    ladder: Sequence[Allocation],
+    block_tensors: Callable[[int], BlockTensors],
+    model_tensors: Mapping[str, QuantizedWeight | NDArray[Any]],
+    metadata: Mapping[str, Any],
+    levels: Sequence[Mapping[str, Any]],
+) -> list[dict[str, Any]]:
+    """Writes one artifact and returns its level records with their sizes.
+
+    ladder: allocations, smallest level first, ending with the full sizes
+    block_tensors: loads the tensors of one block; called several times per block, one block in memory at a time
+    model_tensors: embed, head (QuantizedWeight), norm, tokenizer.* and chat_template (arrays), all part of level 0
+    metadata: the header's fields beside model, codebooks, panels, runs and levels; levels: rate and quality per level
+    """
+    writer = ArtifactWriter(len(ladder))
+    codebooks: list[list[int]] = []
+    top = len(ladder) - 1
+    for name, tensor in model_tensors.items():
+        if isinstance(tensor, QuantizedWeight):
+            box = (0, tensor.codes.shape[0], 0, tensor.codes.shape[1])
+            writer.add(_panel_piece(name, 0, top, box, tensor, codebooks, partial(_same, tensor)))
+        else:
+            writer.add(Piece(name, 0, top, str(tensor.dtype), tensor.shape, tensor))
+    for index, block in enumerate(config.blocks):
+        for piece in _block_pieces(index, block, [level[index] for level in ladder], block_tensors, codebooks):
+            writer.add(piece)
+    fields = {"model": model_header(config), **metadata, "codebooks": codebooks}
+    return writer.write(path, fields, levels)
+
+
+def block_bytes(config: ModelConfig, allocation: Allocation, group: int = 32, bits: int = 4) -> int:
+    """Bytes of packed block weights that a level uses, before padding (SPEC.md rule 6.3)."""
+    return sum(
+        packed_bytes(rows, columns, bits, weight_group(block, role, group))
+        for block, kept in zip(config.blocks, allocation, strict=True)
+        for role, (rows, columns) in kept_shapes(block, kept, config.d_model).items()
+        if rows and columns
+    )
+
+
+def kept_shapes(block: Block, kept: Sequence[int], d_model: int) -> dict[str, tuple[int, int]]:
+    """Rows and columns of each weight of a block that keeps `kept` of its axes."""
+    sizes = {axis.name: size for axis, size in zip(block.axes, kept, strict=True)}
+
+    def extent(axis: tuple[str, int] | None) -> int:
+        return d_model if axis is None else sizes[axis[0]] * axis[1]
+
+    return {w.role: (extent(w.rows), extent(w.columns)) for w in block.weights}
+
+
+def weight_group(block: Block, role: str, preferred: int) -> int:
+    """Quantization group of a weight: `preferred`, or less where a step of its column axis asks for it."""
+    columns = next(w.columns for w in block.weights if w.role == role)
+    if columns is None or columns[0] == "width":
+        return preferred
+    quantum = next(axis.quantum for axis in block.axes if axis.name == columns[0])
+    return choose_group(quantum * columns[1], preferred) or preferred
+
+
+def _block_pieces(
+    index: int,
+    block: Block,
+    kept: Sequence[tuple[int, ...]],
+    load: Callable[[int], BlockTensors],
+    codebooks: list[list[int]],
+) -> Iterator[Piece]:
+    top = len(kept) - 1
+    tensors = load(index)
+    yield Piece(f"{block.name}.norm", 0, top, "float32", tensors.vectors["norm"].shape, tensors.vectors["norm"])
+    for level in range(top + 1):
+        for weight in block.weights:
+            axis = weight.rows or weight.columns
+            begin, end = _cut(block, kept, level, axis)
+            if end > begin:
+                quantized = tensors.weights[weight.role]
+                rows, columns = quantized.codes.shape
+                box = (begin, end, 0, columns) if weight.rows else (0, rows, begin, end)
+                name = f"{block.name}.{weight.role}"
+                reload = partial(_weight_of, load, index, weight.role)
+                yield _panel_piece(name, level, top, box, quantized, codebooks, reload)
+        if isinstance(block, Attention):
+            yield from _attention_vectors(block, tensors, kept, level)
+        bias = tensors.level_bias[level]
+        if bias is not None:
+            yield Piece(f"{block.name}.bias", level, level, "float16", bias.shape, bias.astype(np.float16))
+
+
+def _attention_vectors(
+    block: Attention, tensors: BlockTensors, kept: Sequence[tuple[int, ...]], level: int
+) -> Iterator[Piece]:
+    top = len(kept) - 1
+    for role, axis in (("q", ("qk", block.n_heads)), ("k", ("qk", block.n_kv_heads)), ("v", ("vo", block.n_kv_heads))):
+        begin, end = _cut(block, kept, level, axis)
+        bias = tensors.vectors.get(f"{role}_bias")
+        if bias is not None and end > begin:
+            yield Piece(f"{block.name}.{role}.bias", level, top, "float32", (end - begin,), bias[begin:end])
+    begin, end = (n // 2 for n in _cut(block, kept, level, ("qk", block.n_kv_heads)))
+    if end > begin:
+        values = tensors.vectors["inv_freq"][begin:end]
+        yield Piece(f"{block.name}.inv_freq", level, top, "float32", values.shape, values)
+
+
+def _cut(block: Block, kept: Sequence[tuple[int, ...]], level: int, axis: tuple[str, int] | None) -> tuple[int, int]:
+    """The elements of an axis that a level adds to the level below it."""
+    if axis is None:
+        raise ValueError(f"{block.name}: a weight needs one cut axis")
+    position = next(i for i, a in enumerate(block.axes) if a.name == axis[0])
+    below = kept[level - 1][position] if level else 0
+    return below * axis[1], kept[level][position] * axis[1]
+
+
+def _panel_piece(
+    name: str,
+    level: int,
+    top: int,
+    box: tuple[int, int, int, int],
+    weight: QuantizedWeight,
+    codebooks: list[list[int]],
+    load: Callable[[], QuantizedWeight],
+) -> Piece:
+    row_begin, row_end, column_begin, column_end = box
+    bits, group = weight.bits, weight.group
+    codebook = -1
+    if weight.codebook is not None:
+        values = list(weight.codebook)
+        codebook = codebooks.index(values) if values in codebooks else len(codebooks)
+        if codebook == len(codebooks):
+            codebooks.append(values)
+
+    def pack() -> NDArray[np.uint8]:
+        source = load()
+        codes = source.codes[row_begin:row_end, column_begin:column_end]
+        scales = source.scales[row_begin:row_end, column_begin // group : -(-column_end // group)]
+        return pack_panel(codes, scales, bits, group)
+
+    n_bytes = padded_bytes(row_end - row_begin, column_end - column_begin, bits, group)
+    return Piece(name, level, top, "uint8", (n_bytes,), pack, (*box, bits, group, codebook))
+
+
+def _same(weight: QuantizedWeight) -> QuantizedWeight:
+    return weight
+
+
+def _weight_of(load: Callable[[int], BlockTensors], index: int, role: str) -> QuantizedWeight:
+    return load(index).weights[role]
+
+
+def model_header(config: ModelConfig) -> dict[str, Any]:
+    """The header's `model` field (SPEC.md section 3)."""
+    blocks: list[dict[str, Any]] = []
+    for block in config.blocks:
+        entry: dict[str, Any] = {
+            "name": block.name,
+            "kind": block.kind,
+            "axes": {axis.name: [axis.size, axis.quantum] for axis in block.axes},
+        }
+        if isinstance(block, Attention):
+            row_bias = [role for role in ("q", "k", "v") if f"{role}_bias" in block.sources]
+            entry |= {
+                "n_heads": block.n_heads,
+                "n_kv_heads": block.n_kv_heads,
+                "softmax_scale": block.softmax_scale,
+                "row_bias": row_bias,
+            }
+        else:
+            entry |= {"activation": block.activation, "gated": True}
+        blocks.append(entry)
+    return {
+        "family": config.family,
+        "name": config.name,
+        "d_model": config.d_model,
+        "vocab_size": config.vocab_size,
+        "max_context": config.max_context,
+        "norm_eps": config.norm_eps,
+        "embedding_scale": config.embedding_scale,
+        "tied_head": config.tied_head,
+        "blocks": blocks,
+    }

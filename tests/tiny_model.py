@@ -1,0 +1,180 @@
+"""Artifacts with random weights for tests and speed benchmarks: real layout, no compiler and no torch.
+
+python tests/tiny_model.py OUT.edge [--seed N]
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from edgesdk.cloud.families.blocks import Attention, Mlp, ModelConfig
+from edgesdk.cloud.pack import (
+    Allocation,
+    BlockTensors,
+    QuantizedWeight,
+    block_bytes,
+    kept_shapes,
+    weight_group,
+    write_artifact,
+)
+from edgesdk.formats.axes import frequency_order
+from numpy.typing import NDArray
+
+CODEBOOK = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
+
+
+def tiny_config(
+    *,
+    n_layers: int = 2,
+    d_model: int = 64,
+    n_heads: int = 6,
+    n_kv_heads: int = 2,
+    head_dim: int = 32,
+    width: int = 160,
+    vocab_size: int = 300,
+    max_context: int = 512,
+    tied_head: bool = True,
+    biases: bool = False,
+) -> ModelConfig:
+    """A llama-shaped model whose axes have several steps; 300 tokens = 256 bytes, specials and merges."""
+    sources = {f"{role}_bias": "" for role in ("q", "k", "v")} if biases else {}
+    inv_freq = tuple(float(10000.0 ** (-2 * i / head_dim)) for i in range(head_dim // 2))
+    blocks: list[Attention | Mlp] = []
+    for layer in range(n_layers):
+        scale = head_dim**-0.5
+        blocks.append(Attention(f"blk.{layer}.attn", n_heads, n_kv_heads, head_dim, scale, inv_freq, 1.0, sources))
+        blocks.append(Mlp(f"blk.{layer}.mlp", width, "silu", {}))
+    return ModelConfig("llama", "tiny", d_model, vocab_size, max_context, 1e-5, 1.0, tied_head, tuple(blocks), {})
+
+
+def nested_ladder(
+    config: ModelConfig, keeps: Sequence[float] = (0.5, 0.75, 1.0), drop_first: bool = True
+) -> list[Allocation]:
+    """Allocations that keep about these shares; `drop_first` leaves the last block out of the smallest level."""
+    ladder = []
+    for n, keep in enumerate(keeps):
+        kept = []
+        for b, block in enumerate(config.blocks):
+            dropped = drop_first and n == 0 and b == len(config.blocks) - 1
+            sizes = []
+            for axis in block.axes:
+                steps = max(1, round(axis.size * keep / axis.quantum))
+                sizes.append(0 if dropped else min(axis.size, steps * axis.quantum))
+            kept.append(tuple(sizes))
+        ladder.append(tuple(kept))
+    ladder[-1] = tuple(tuple(axis.size for axis in block.axes) for block in config.blocks)
+    return ladder
+
+
+def random_weight(
+    rng: np.random.Generator, rows: int, columns: int, bits: int, group: int, gain: float = 1.0
+) -> QuantizedWeight:
+    """Random codes whose dequantized values have a standard deviation of about gain / sqrt(columns)."""
+    n_groups = -(-columns // group)
+    spread = 64.0 if bits == 4 else 73.0
+    scales = (rng.uniform(0.5, 1.5, (rows, n_groups)) * gain / spread / np.sqrt(columns)).astype(np.float16)
+    if bits == 4:
+        codes = rng.integers(0, 16, (rows, columns)).astype(np.uint8)
+        return QuantizedWeight(codes, scales, 4, group, CODEBOOK)
+    codes = rng.integers(-127, 128, (rows, columns)).astype(np.int8).view(np.uint8)
+    return QuantizedWeight(codes, scales, 8, group, None)
+
+
+def byte_tokenizer(vocab_size: int) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """A byte-level tokenizer without merges: ids 0..255 are bytes, 256 <bos>, 257 <eos>, the rest unused."""
+    texts = [bytes([i]) for i in range(256)] + [b"<bos>", b"<eos>"]
+    texts += [f"<unused{i}>".encode() for i in range(vocab_size - len(texts))]
+    kinds = np.array([0] * 256 + [1, 1] + [4] * (vocab_size - 258), np.uint8)
+    order = sorted(range(vocab_size), key=lambda i: texts[i])
+    header = {
+        "model": "byte_bpe",
+        "n_tokens": vocab_size,
+        "n_merges": 0,
+        "pre_tokenizer": ["gpt2"],
+        "byte_fallback": False,
+        "add_bos": False,
+        "bos_id": 256,
+        "eos_ids": [257],
+        "unk_id": None,
+        "chat": None,
+    }
+    tables = {
+        "tokenizer.bytes": np.frombuffer(b"".join(texts), np.uint8),
+        "tokenizer.offsets": np.cumsum([0] + [len(t) for t in texts]).astype(np.uint32),
+        "tokenizer.kinds": kinds,
+        "tokenizer.sorted": np.array(order, np.uint32),
+        "tokenizer.merges": np.zeros((0, 4), np.uint32),
+    }
+    return header, tables
+
+
+def write_random_artifact(
+    path: Path, config: ModelConfig, ladder: Sequence[Allocation], seed: int = 0
+) -> list[dict[str, Any]]:
+    """Writes an artifact of this shape with random weights and level biases; returns its level records."""
+    top = len(ladder) - 1
+
+    @lru_cache(maxsize=1)
+    def block_tensors(index: int) -> BlockTensors:
+        block = config.blocks[index]
+        rng = np.random.default_rng([seed, index])
+        full = tuple(axis.size for axis in block.axes)
+        weights = {
+            role: random_weight(rng, rows, columns, 4, weight_group(block, role, 32))
+            for role, (rows, columns) in kept_shapes(block, full, config.d_model).items()
+        }
+        vectors = {"norm": rng.uniform(0.5, 1.5, config.d_model).astype(np.float32)}
+        if isinstance(block, Attention):
+            quantum = block.axes[0].quantum
+            order = frequency_order(block.n_kv_heads, block.head_dim, quantum)
+            natural = np.tile(np.array(block.inv_freq, np.float32), block.n_kv_heads)
+            vectors["inv_freq"] = natural[order]
+            for role, heads in (("q", block.n_heads), ("k", block.n_kv_heads), ("v", block.n_kv_heads)):
+                if f"{role}_bias" in block.sources:
+                    vectors[f"{role}_bias"] = rng.normal(0, 0.1, heads * block.head_dim).astype(np.float32)
+        bias = tuple(
+            None if level == top else rng.normal(0, 0.02, config.d_model).astype(np.float32) for level in range(top + 1)
+        )
+        return BlockTensors(weights, vectors, bias)
+
+    rng = np.random.default_rng([seed, 10**6])
+    tokenizer, tables = byte_tokenizer(config.vocab_size)
+    model_tensors: dict[str, Any] = {
+        "embed": random_weight(rng, config.vocab_size, config.d_model, 8, 32, gain=np.sqrt(config.d_model)),
+        "norm": rng.uniform(0.5, 1.5, config.d_model).astype(np.float32),
+        **tables,
+    }
+    if not config.tied_head:
+        model_tensors["head"] = random_weight(rng, config.vocab_size, config.d_model, 8, 32)
+    sizes = [block_bytes(config, allocation) for allocation in ladder]
+    levels = [
+        {
+            "rate": 1 - size / sizes[-1],
+            "block_bytes": size,
+            "allocation": allocation,
+            "perplexity": None,
+            "kl": None,
+            "gave_up": {},
+        }
+        for size, allocation in zip(sizes, ladder, strict=True)
+    ]
+    metadata = {"tokenizer": tokenizer, "evaluation": None, "provenance": {"source": "random", "seed": seed}}
+    return write_artifact(path, config, ladder, block_tensors, model_tensors, metadata, levels)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="write a small random artifact")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    config = tiny_config()
+    write_random_artifact(arguments.out, config, nested_ladder(config), arguments.seed)
+
+
+if __name__ == "__main__":
+    main()
