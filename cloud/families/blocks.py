@@ -9,14 +9,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["TILE_ROWS", "Attention", "Axis", "Block", "Mlp", "ModelConfig", "Weight", "choose_group", "head_quantum"]
+__all__ = [
+    "TILE_ROWS",
+    "Attention",
+    "Axis",
+    "Block",
+    "Mlp",
+    "ModelConfig",
+    "Weight",
+    "choose_group",
+    "expected_tensors",
+    "head_quantum",
+]
 
 TILE_ROWS = 16
 
 
 @dataclass(frozen=True)
 class Axis:
-    """An internal axis that several weights share. A level keeps a prefix: a multiple of `quantum`, or all of `size`."""
+    """An internal axis that several weights share. A level keeps a prefix: a multiple of `quantum`, or all of it."""
 
     name: str
     size: int
@@ -46,16 +57,18 @@ class Attention:
     softmax_scale: float
     inv_freq: tuple[float, ...]
     rotary_scale: float  # factor on cos and sin (yarn); folded into the q and k weights by the compiler
-    sources: Mapping[str, str] = field(repr=False)  # role -> tensor name in the checkpoint; q_bias ... o_bias optional
+    sources: Mapping[str, str] = field(repr=False)  # checkpoint names: norm, q k v o, and q_bias ... o_bias or none
     kind: str = "attention"
 
     @property
     def axes(self) -> tuple[Axis, ...]:
+        """The axes that a level may cut, in the order of its allocation."""
         quantum = head_quantum(self.n_heads, self.n_kv_heads, self.head_dim)
         return (Axis("qk", self.head_dim, quantum), Axis("vo", self.head_dim, quantum))
 
     @property
     def weights(self) -> tuple[Weight, ...]:
+        """The linear weights; `sources` names each role's tensor in the checkpoint."""
         return (
             Weight("q", ("qk", self.n_heads), None),
             Weight("k", ("qk", self.n_kv_heads), None),
@@ -71,15 +84,17 @@ class Mlp:
     name: str
     width: int
     activation: str
-    sources: Mapping[str, str] = field(repr=False)
+    sources: Mapping[str, str] = field(repr=False)  # checkpoint names: norm, gate up down, and gate_bias ... or none
     kind: str = "mlp"
 
     @property
     def axes(self) -> tuple[Axis, ...]:
+        """The axes that a level may cut, in the order of its allocation."""
         return (Axis("width", self.width, 32),)
 
     @property
     def weights(self) -> tuple[Weight, ...]:
+        """The linear weights; `sources` names each role's tensor in the checkpoint."""
         return (
             Weight("gate", ("width", 1), None),
             Weight("up", ("width", 1), None),
@@ -104,6 +119,24 @@ class ModelConfig:
     tied_head: bool
     blocks: tuple[Block, ...]
     sources: Mapping[str, str] = field(repr=False)  # embed, norm, head
+
+
+def expected_tensors(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every checkpoint tensor that the model needs: matrices (rows, columns), vectors (rows,)."""
+    expected = {config.sources["embed"]: (config.vocab_size, config.d_model), config.sources["norm"]: (config.d_model,)}
+    if not config.tied_head:
+        expected[config.sources["head"]] = (config.vocab_size, config.d_model)
+    for block in config.blocks:
+        sizes = {axis.name: axis.size for axis in block.axes}
+        expected[block.sources["norm"]] = (config.d_model,)
+        for weight in block.weights:
+            rows, columns = (
+                config.d_model if run is None else sizes[run[0]] * run[1] for run in (weight.rows, weight.columns)
+            )
+            expected[block.sources[weight.role]] = (rows, columns)
+            if (bias := f"{weight.role}_bias") in block.sources:
+                expected[block.sources[bias]] = (rows,)
+    return expected
 
 
 def head_quantum(n_heads: int, n_kv_heads: int, head_dim: int) -> int:

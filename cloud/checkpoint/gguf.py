@@ -1,0 +1,152 @@
+"""A GGUF file, read as if it were the Hugging Face checkpoint it was converted from.
+
+Tensor names, the configuration and the order of rotary rows are translated back; values are dequantized to float32.
+Sources: the GGUF specification (ggml documentation), and the `gguf` package, which parses and dequantizes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gguf import GGMLQuantizationType, GGUFReader, dequantize
+from gguf.constants import GGML_QUANT_SIZES
+
+from edgesdk.cloud.checkpoint.checkpoint import Checkpoint, LazyTensor, Source, TokenizerFiles
+from edgesdk.cloud.checkpoint.gguf_config import ROPE_FACTORS, hf_config
+from edgesdk.errors import ModelError
+
+__all__ = ["open_gguf"]
+
+_MODEL_NAMES = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
+_LAYER_NAMES = {
+    "attn_norm": "input_layernorm",
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "ffn_norm": "post_attention_layernorm",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+}
+_ARRAYS_OF_THE_TOKENIZER = (
+    "tokenizer.ggml.tokens",
+    "tokenizer.ggml.token_type",
+    "tokenizer.ggml.merges",
+    "tokenizer.ggml.scores",
+)
+
+
+def open_gguf(path: Path) -> Checkpoint:
+    """Open a GGUF file of a supported architecture; the header is read and checked, weights are not.
+
+    Raises ModelError for a file that is damaged, split or big-endian, and for an architecture that is not known.
+    """
+    reader = _parse(path)
+    metadata = {key: f.contents() for key, f in reader.fields.items() if key not in _ARRAYS_OF_THE_TOKENIZER}
+    if metadata.get("split.count", 1) > 1:
+        raise ModelError(
+            f"{path} is one of {metadata['split.count']} parts of a model",
+            hint="join them first: `llama-gguf-split --merge FIRST_PART OUTPUT`",
+        )
+    stored = {t.name: t for t in reader.tensors}
+    config = hf_config(path, metadata, {name: _shape(t) for name, t in stored.items()}, _rope_factors(path, stored))
+    heads = {"attn_q": config["num_attention_heads"], "attn_k": config["num_key_value_heads"]}
+    tensors = {}
+    for name, tensor in stored.items():
+        if name != ROPE_FACTORS:
+            role = name.split(".")[2] if name.startswith("blk.") and name.count(".") == 3 else ""
+            tensors[_hf_name(name)] = _lazy(tensor, heads.get(role, 0))
+    template = metadata.get("tokenizer.chat_template")
+    licence = metadata.get("general.license")
+    name = str(metadata.get("general.name") or path.stem)
+    return Checkpoint(
+        source=Source("gguf", name, path, str(path.resolve()), str(licence) if licence else None, (path,)),
+        config=config,
+        tokenizer_files=TokenizerFiles(gguf=path),
+        chat_template=template if isinstance(template, str) else None,
+        tensors=tensors,
+    )
+
+
+def _parse(path: Path) -> GGUFReader:
+    try:
+        reader = GGUFReader(path)
+    except (ValueError, KeyError, IndexError, OverflowError, OSError) as error:
+        raise ModelError(
+            f"{path} ({path.stat().st_size} bytes) is not a whole GGUF file: {error}",
+            hint="download it again; older GGML files and pickled weights (.bin, .pt) are not read",
+        ) from error
+    if reader.byte_order != "I":
+        raise ModelError(f"{path} is a GGUF file of the other byte order", hint="convert it with gguf-convert-endian")
+    return reader
+
+
+def _hf_name(name: str) -> str:
+    """`blk.3.attn_q.weight` -> `model.layers.3.self_attn.q_proj.weight`; a name that is not known stays as it is."""
+    if match := re.fullmatch(r"blk\.(\d+)\.(\w+)\.(weight|bias)", name):
+        layer, role, kind = match.groups()
+        return f"model.layers.{layer}.{_LAYER_NAMES[role]}.{kind}" if role in _LAYER_NAMES else name
+    stem, _, kind = name.rpartition(".")
+    return f"{_MODEL_NAMES[stem]}.{kind}" if stem in _MODEL_NAMES else name
+
+
+def _lazy(tensor: Any, heads: int) -> LazyTensor:
+    """heads: not 0 for the query and key projections, whose rows come in GGUF's rotary order."""
+    kind = tensor.tensor_type
+    refusal = "" if _can_dequantize(kind) else f"is stored as {kind.name}, which the gguf package cannot dequantize"
+    return LazyTensor(_shape(tensor), kind.name, partial(_read, tensor, heads), refusal)
+
+
+def _read(tensor: Any, heads: int) -> torch.Tensor:
+    values = torch.from_numpy(_float32(tensor)).reshape(_shape(tensor))
+    return _half_split_order(values, heads) if heads else values
+
+
+def _float32(tensor: Any) -> np.ndarray[Any, np.dtype[np.float32]]:
+    if tensor.tensor_type == GGMLQuantizationType.F64:
+        return np.array(tensor.data, dtype=np.float32)
+    return np.array(dequantize(np.ascontiguousarray(tensor.data), tensor.tensor_type), dtype=np.float32)
+
+
+def _half_split_order(values: torch.Tensor, heads: int) -> torch.Tensor:
+    """Rows of each head from GGUF's (pair, half) order back to (half, pair), as Hugging Face's rotary code expects.
+
+    values: (heads * head_dim, ...) weight or bias. llama.cpp's converter swaps these two axes; this swaps them back.
+    """
+    pairs = values.reshape(heads, values.shape[0] // heads // 2, 2, *values.shape[1:])
+    return pairs.transpose(1, 2).reshape(values.shape).contiguous()
+
+
+def _rope_factors(path: Path, stored: Mapping[str, Any]) -> list[float] | None:
+    """Divisors of the rotary frequencies: the converter turns llama3 scaling into this tensor."""
+    if ROPE_FACTORS not in stored:
+        return None
+    tensor = stored[ROPE_FACTORS]
+    if not _can_dequantize(tensor.tensor_type) or len(_shape(tensor)) != 1:
+        raise ModelError(
+            f"{path}: `{ROPE_FACTORS}` is {tensor.tensor_type.name} {_shape(tensor)}, expected a float vector"
+        )
+    return [float(value) for value in _float32(tensor)]
+
+
+def _shape(tensor: Any) -> tuple[int, ...]:
+    return tuple(int(size) for size in reversed(tensor.shape.tolist()))
+
+
+@cache
+def _can_dequantize(kind: GGMLQuantizationType) -> bool:
+    """Asked of the gguf package itself, with one block of zeros, so that a newer package brings its newer types."""
+    if kind == GGMLQuantizationType.F64:
+        return True
+    try:
+        dequantize(np.zeros((1, GGML_QUANT_SIZES[kind][1]), dtype=np.uint8), kind)
+    except NotImplementedError:
+        return False
+    return True
