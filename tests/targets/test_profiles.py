@@ -1,0 +1,62 @@
+"""Every profile loads, says what its file says, and names things that exist."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from edgesdk.errors import UsageError
+from edgesdk.targets import load_profile, profile_names
+from edgesdk.targets import profile as module
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).parents[2]
+PROFILES = sorted((ROOT / "targets" / "profiles").glob("*.toml"))
+ISA_NAMES = {"avx2", "avx512vnni", "neon", "dotprod", "i8mm"}
+BACKENDS = {"cpu", "opencl", "cuda"}
+
+
+def test_names_are_the_files():
+    assert profile_names() == [path.stem for path in PROFILES]
+    assert {"android", "jetson-orin-nano", "linux-aarch64", "linux-x86_64", "raspberry-pi-5"} <= set(profile_names())
+
+
+@pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)
+def test_profile_is_sound(path):
+    profile = load_profile(path.stem)
+    for key, value in tomllib.loads(path.read_text("utf-8")).items():
+        assert getattr(profile, key) == (tuple(value) if isinstance(value, list) else value)
+    assert set(profile.isa_floor) <= ISA_NAMES
+    assert profile.backends
+    assert set(profile.backends) <= BACKENDS
+    assert 2**30 <= profile.memory_bytes <= 2**38
+    assert 1 <= profile.memory_gb_per_s <= 1000
+    assert profile.abi.split("-")[0] in {"aarch64", "x86_64"}
+    assert not profile.toolchain or (ROOT / "cmake" / f"{profile.toolchain}.cmake").is_file()
+
+
+def test_aliases_are_unique_and_found():
+    names = [name for stem in profile_names() for name in (stem, *load_profile(stem).aliases)]
+    assert len(names) == len(set(names))
+    assert load_profile("jetson").name == "jetson-orin-nano"
+
+
+def test_unknown_target_lists_the_known_ones():
+    with pytest.raises(UsageError, match="toaster") as caught:
+        load_profile("toaster")
+    assert "raspberry-pi-5" in caught.value.hint
+
+
+def test_every_mistake_of_a_profile_is_reported_at_once(tmp_path, monkeypatch):
+    text = PROFILES[0].read_text("utf-8").replace('title = "', 'titel = "').replace('backends = ["cpu"]', "backends = 3")
+    (tmp_path / "broken.toml").write_text(text, "utf-8")
+    monkeypatch.setattr(module, "_FOLDER", tmp_path)
+    with pytest.raises(UsageError) as caught:
+        load_profile("broken")
+    for part in ("broken.toml", "`titel` is unknown", "`title` is missing", "`backends` is 3"):
+        assert part in caught.value.message
