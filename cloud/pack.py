@@ -45,7 +45,8 @@ class QuantizedWeight:
 class BlockTensors:
     """A block's tensors in file order.
 
-    vectors: norm (d_model,), and for attention inv_freq and the row biases q_bias, k_bias, v_bias
+    vectors: norm (d_model,), and for attention inv_freq and the row biases q_bias, k_bias
+    (a value bias is folded into the block's bias: attention weights sum to 1)
     level_bias: one (d_model,) vector per level, or None where the block adds no bias
     """
 
@@ -147,7 +148,7 @@ def _attention_vectors(
     block: Attention, tensors: BlockTensors, kept: Sequence[tuple[int, ...]], level: int
 ) -> Iterator[Piece]:
     top = len(kept) - 1
-    for role, axis in (("q", ("qk", block.n_heads)), ("k", ("qk", block.n_kv_heads)), ("v", ("vo", block.n_kv_heads))):
+    for role, axis in (("q", ("qk", block.n_heads)), ("k", ("qk", block.n_kv_heads))):
         begin, end = _cut(block, kept, level, axis)
         bias = tensors.vectors.get(f"{role}_bias")
         if bias is not None and end > begin:
@@ -213,7 +214,7 @@ def model_header(config: ModelConfig) -> dict[str, Any]:
             "axes": {axis.name: [axis.size, axis.quantum] for axis in block.axes},
         }
         if isinstance(block, Attention):
-            row_bias = [role for role in ("q", "k", "v") if f"{role}_bias" in block.sources]
+            row_bias = [role for role in ("q", "k") if f"{role}_bias" in block.sources]
             entry |= {
                 "n_heads": block.n_heads,
                 "n_kv_heads": block.n_kv_heads,

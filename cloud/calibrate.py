@@ -1,0 +1,113 @@
+"""Calibration: token windows, and one pass of them through the source model, block by block, that collects moments."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from edgesdk.cloud.config import CalibrateConfig
+from edgesdk.cloud.moments import Moments, MomentsAccumulator
+from edgesdk.cloud.reference import Decoder, run_block
+from edgesdk.cloud.sample import sample_windows
+from edgesdk.cloud.workdir import WorkDirectory
+from edgesdk.errors import ModelError
+
+__all__ = ["Calibration", "collect_moments", "text_windows", "windows_for"]
+
+Progress = Callable[[int, int], None]
+
+_BATCH_TOKENS = 4096
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """moments(i): of block i, read from the work directory. layer_similarity: mean cosine over a whole layer."""
+
+    work: WorkDirectory
+    n_blocks: int
+    layer_similarity: tuple[float, ...]
+
+    def moments(self, index: int) -> Moments:
+        """Moments of one block."""
+        tensors, fields = self.work.load(f"moments-{index:03d}.safetensors")
+        return Moments(tensors, fields["similarity"])
+
+
+def windows_for(
+    config: CalibrateConfig,
+    decoder: Decoder,
+    starts: Sequence[int],
+    tokenize: Callable[[str], Sequence[int]],
+    progress: Progress | None = None,
+) -> Tensor:
+    """Calibration windows (n_windows, window_tokens), sampled from the model or read from a file."""
+    if config.text == "self":
+        return sample_windows(decoder, starts, config.n_windows, config.window_tokens, config.seed, progress)
+    return text_windows(Path(config.text), tokenize, config.n_windows, config.window_tokens)
+
+
+def text_windows(path: Path, tokenize: Callable[[str], Sequence[int]], n_windows: int, window_tokens: int) -> Tensor:
+    """Full windows of real tokens from a .txt or .jsonl ("text" fields) file, never padded.
+
+    Raises ModelError when the file cannot be read or holds less than one window.
+    """
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+        if path.suffix == ".jsonl":
+            text = "\n\n".join(json.loads(line)["text"] for line in text.splitlines() if line.strip())
+    except OSError as error:
+        raise ModelError(f"cannot read the text `{path}`: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f'`{path}` is no JSON lines file with a "text" field: {error}') from error
+    tokens = list(tokenize(text))
+    count = min(n_windows, len(tokens) // window_tokens)
+    if count == 0:
+        raise ModelError(
+            f"`{path}` has {len(tokens)} tokens, one window needs {window_tokens}", hint="give a longer text"
+        )
+    return torch.tensor(tokens[: count * window_tokens]).reshape(count, window_tokens)
+
+
+@torch.inference_mode()
+def collect_moments(
+    decoder: Decoder, windows: Tensor, work: WorkDirectory, progress: Progress | None = None
+) -> Calibration:
+    """Runs the windows through the model once and stores every block's moments; finished blocks are not redone.
+
+    One block's weights and moments are in memory at a time, beside the residual stream of all windows.
+    """
+    blocks = decoder.config.blocks
+    x = decoder.embed(windows)
+    layer_input = x
+    similarity: list[float] = []
+    batch = max(1, _BATCH_TOKENS // windows.shape[1])
+    for index, block in enumerate(blocks):
+        weights = decoder.block_weights(index)
+        name = f"moments-{index:03d}.safetensors"
+        accumulator = None if work.has(name) else MomentsAccumulator()
+        tap = accumulator.tap if accumulator else None
+        parts = []
+        for part in x.split(batch):
+            out = run_block(block, weights, part, decoder.config.norm_eps, tap)
+            if accumulator:
+                accumulator.see_residual(part, out)
+            parts.append(out)
+        x = torch.cat(parts)
+        if accumulator:
+            moments = accumulator.finish()
+            work.save(name, moments.tensors, {"similarity": moments.similarity})
+        if index + 1 == len(blocks) or _layer(blocks[index + 1].name) != _layer(block.name):
+            similarity.append(float(torch.cosine_similarity(layer_input, x, dim=-1).mean()))
+            layer_input = x
+        if progress:
+            progress(index + 1, len(blocks))
+    return Calibration(work, len(blocks), tuple(similarity))
+
+
+def _layer(block_name: str) -> str:
+    return block_name.rpartition(".")[0]

@@ -1,0 +1,95 @@
+"""One frozen dataclass per step of the compiler; `BuildConfig` holds them all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from edgesdk.errors import UsageError
+
+__all__ = [
+    "PRESETS",
+    "AllocateConfig",
+    "BuildConfig",
+    "CalibrateConfig",
+    "EvaluateConfig",
+    "QuantizeConfig",
+    "RankConfig",
+    "preset",
+]
+
+
+@dataclass(frozen=True)
+class CalibrateConfig:
+    """text: "self" (sampled from the model) or a path to a .txt or .jsonl file; windows are never padded."""
+
+    text: str = "self"
+    n_windows: int = 96
+    window_tokens: int = 512
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class RankConfig:
+    """method: a name in rank.METHODS."""
+
+    method: str = "outputs"
+
+
+@dataclass(frozen=True)
+class AllocateConfig:
+    """method: a name in allocate.METHODS. The ladder goes from rate 0 to max_rate in steps of `step`.
+
+    n_windows, window_tokens: calibration text on which losses are measured.
+    """
+
+    method: str = "measured"
+    max_rate: float = 0.35
+    step: float = 0.05
+    n_windows: int = 4
+    window_tokens: int = 384
+
+
+@dataclass(frozen=True)
+class QuantizeConfig:
+    """method: a name in quantize.METHODS; group: columns that share a scale; damping: share of the mean diagonal."""
+
+    method: str = "gptq"
+    group: int = 32
+    damping: float = 0.01
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """text: "self" (sampled, unseen by calibration) or a path to a text file."""
+
+    text: str = "self"
+    n_windows: int = 8
+    window_tokens: int = 1024
+
+
+@dataclass(frozen=True)
+class BuildConfig:
+    """Everything that decides what a build makes."""
+
+    calibrate: CalibrateConfig = field(default_factory=CalibrateConfig)
+    rank: RankConfig = field(default_factory=RankConfig)
+    allocate: AllocateConfig = field(default_factory=AllocateConfig)
+    quantize: QuantizeConfig = field(default_factory=QuantizeConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+
+
+PRESETS = {
+    "default": BuildConfig(),
+    "fast": BuildConfig(
+        calibrate=CalibrateConfig(n_windows=32, window_tokens=256),
+        allocate=AllocateConfig(n_windows=2, window_tokens=256),
+        evaluate=EvaluateConfig(n_windows=4, window_tokens=512),
+    ),
+}
+
+
+def preset(name: str, **steps: object) -> BuildConfig:
+    """A preset with some steps replaced, for example ``preset("fast", allocate=AllocateConfig(method="uniform"))``."""
+    if name not in PRESETS:
+        raise UsageError(f"unknown preset {name!r}", hint=f"choose one of {', '.join(PRESETS)}")
+    return replace(PRESETS[name], **steps)  # type: ignore[arg-type]

@@ -1,0 +1,32 @@
+"""Baseline ranking after UniQL (arXiv 2512.03383): ridge leverage scores, PCA of the values, pair energies."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from edgesdk.cloud.families.blocks import Attention, Block
+from edgesdk.cloud.moments import Moments
+from edgesdk.cloud.rank.outputs import pair_score
+from edgesdk.cloud.reference import BlockWeights
+from edgesdk.cloud.sort import AttentionOrder, MlpOrder, Order
+
+__all__ = ["rank", "ridge_leverage"]
+
+_RIDGE = 1.0 / 2048
+
+
+def rank(block: Block, weights: BlockWeights, moments: Moments) -> Order:
+    """MLP channels by ridge leverage (down ignored), value dims by PCA of the values, RoPE pairs by energies."""
+    if not isinstance(block, Attention):
+        return MlpOrder(torch.argsort(ridge_leverage(moments["hidden"]), descending=True, stable=True))
+    pairs = torch.argsort(pair_score(block, moments), dim=1, descending=True, stable=True)
+    _, vectors = torch.linalg.eigh(moments["v"].double())  # ascending
+    return AttentionOrder(pairs, vectors.flip(-1))
+
+
+def ridge_leverage(moment: Tensor, ridge: float = _RIDGE) -> Tensor:
+    """1 - ridge * P_ii with P = (moment + ridge I)^-1: the ridge leverage score of each channel, in [0, 1]. (d,)"""
+    eye = torch.eye(len(moment), dtype=torch.float64)
+    factor = torch.linalg.cholesky(moment.double() + ridge * eye)
+    return 1 - ridge * torch.cholesky_inverse(factor).diagonal()

@@ -1,0 +1,207 @@
+"""One torch decoder for all families: calibration, allocation, exports and the checks of the compiler run on it.
+
+Weights are kept in their natural order: q (n_heads, qk, d_model), k and v (n_kv_heads, size, d_model),
+o (d_model, n_heads, vo), inv_freq (n_kv_heads, qk / 2) with RoPE halves at j and j + qk / 2; gate, up (width, d_model),
+down (d_model, width); norm and bias (d_model,); q_bias, k_bias like their weights without d_model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from edgesdk.cloud.families.blocks import Attention, Block, Mlp, ModelConfig
+
+__all__ = [
+    "BlockWeights",
+    "Decoder",
+    "Tap",
+    "TensorSource",
+    "load_block",
+    "mask_block",
+    "run_block",
+    "slice_block",
+]
+
+BlockWeights = Mapping[str, Tensor]
+
+Tap = Callable[[str, Tensor], Tensor]
+"""Sees (and may replace) inner activations: input, q, k, v, z (batch, tokens, heads, size), hidden, output."""
+
+
+class TensorSource(Protocol):
+    """What the decoder needs of a checkpoint."""
+
+    def tensor(self, name: str) -> Tensor: ...
+
+
+def load_block(source: TensorSource, block: Block) -> dict[str, Tensor]:
+    """Reads one block's weights in float32 and brings them into the natural order.
+
+    A value bias becomes a constant of the output, since attention weights sum to 1: bias += sum_h o_h v_bias.
+    """
+    read = {role: source.tensor(name) for role, name in block.sources.items()}
+    if isinstance(block, Mlp):
+        return {("bias" if role == "down_bias" else role): tensor for role, tensor in read.items()}
+    weights = {"norm": read["norm"]}
+    size = block.head_dim
+    for role, heads in (("q", block.n_heads), ("k", block.n_kv_heads), ("v", block.n_kv_heads)):
+        weights[role] = read[role].reshape(heads, size, -1)
+        if f"{role}_bias" in read:
+            weights[f"{role}_bias"] = read[f"{role}_bias"].reshape(heads, size)
+        if role != "v" and block.rotary_scale != 1.0:  # yarn scales cos and sin: the same as scaling q and k
+            for name in (role, f"{role}_bias"):
+                if name in weights:
+                    weights[name] = weights[name] * block.rotary_scale
+    weights["o"] = read["o"].reshape(-1, block.n_heads, size)
+    weights["inv_freq"] = torch.tensor(block.inv_freq, dtype=torch.float32).repeat(block.n_kv_heads, 1)
+    if "o_bias" in read:
+        weights["bias"] = read["o_bias"]
+    if "v_bias" in weights:
+        value = weights.pop("v_bias").repeat_interleave(block.n_heads // block.n_kv_heads, dim=0)
+        constant = torch.einsum("dhs,hs->d", weights["o"].double(), value.double()).float()
+        weights["bias"] = weights["bias"] + constant if "bias" in weights else constant
+    return weights
+
+
+def slice_block(block: Block, weights: BlockWeights, kept: Sequence[int]) -> dict[str, Tensor]:
+    """The block's weights at a level: a prefix of every axis (of RoPE pairs on the qk axis)."""
+    out = dict(weights)
+    if isinstance(block, Mlp):
+        (width,) = kept
+        out |= {"gate": weights["gate"][:width], "up": weights["up"][:width], "down": weights["down"][:, :width]}
+        return out
+    qk, vo = kept
+    pairs, full_pairs = qk // 2, weights["inv_freq"].shape[1]
+    index = torch.cat([torch.arange(pairs), full_pairs + torch.arange(pairs)])
+    for role in ("q", "k", "q_bias", "k_bias"):
+        if role in weights:
+            out[role] = weights[role][:, index]
+    out["v"] = weights["v"][:, :vo]
+    out["o"] = weights["o"][:, :, :vo]
+    out["inv_freq"] = weights["inv_freq"][:, :pairs]
+    return out
+
+
+def mask_block(block: Block, weights: BlockWeights, kept: Sequence[int]) -> dict[str, Tensor]:
+    """The full-size block with everything that the level gives up set to zero; computes the same as `slice_block`."""
+    out = dict(weights)
+    if isinstance(block, Mlp):
+        out["down"] = weights["down"] * (torch.arange(block.width) < kept[0])
+        return out
+    qk, vo = kept
+    pair = torch.arange(weights["q"].shape[1]) % (weights["q"].shape[1] // 2)
+    out["q"] = weights["q"] * (pair < qk // 2)[:, None]
+    if "q_bias" in weights:
+        out["q_bias"] = weights["q_bias"] * (pair < qk // 2)
+    out["o"] = weights["o"] * (torch.arange(weights["o"].shape[2]) < vo)
+    return out
+
+
+def run_block(block: Block, weights: BlockWeights, x: Tensor, norm_eps: float, tap: Tap | None = None) -> Tensor:
+    """x + block(norm(x)); x: (batch, tokens, d_model), positions start at 0."""
+    normed = _see(tap, "input", F.rms_norm(x, x.shape[-1:], weights["norm"], norm_eps))
+    output = _mlp(weights, normed, tap) if isinstance(block, Mlp) else _attention(block, weights, normed, tap)
+    if "bias" in weights:
+        output = output + weights["bias"]
+    return x + _see(tap, "output", output)
+
+
+def _attention(block: Attention, weights: BlockWeights, x: Tensor, tap: Tap | None) -> Tensor:
+    if weights["o"].shape[2] == 0:
+        return torch.zeros_like(x)
+
+    def project(role: str) -> Tensor:
+        heads, size, _ = weights[role].shape
+        y = (x @ weights[role].reshape(heads * size, -1).T).unflatten(-1, (heads, size))
+        return _see(tap, role, y + weights[f"{role}_bias"] if f"{role}_bias" in weights else y)
+
+    q, k, v = project("q"), project("k"), project("v")
+    repeats = block.n_heads // block.n_kv_heads
+    positions = torch.arange(x.shape[1], dtype=torch.float64)
+    angle = positions[:, None, None] * weights["inv_freq"].double()  # (tokens, kv_heads, pairs)
+    q = _rotate(q, angle.repeat_interleave(repeats, dim=1)).transpose(1, 2)
+    k = _rotate(k, angle).repeat_interleave(repeats, dim=2).transpose(1, 2)
+    v = v.repeat_interleave(repeats, dim=2).transpose(1, 2)
+    z = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=block.softmax_scale).transpose(1, 2)
+    z = _see(tap, "z", z)
+    return z.flatten(-2) @ weights["o"].flatten(1).T
+
+
+def _rotate(x: Tensor, angle: Tensor) -> Tensor:
+    """Half-split rotary embedding; x: (batch, tokens, heads, 2 * pairs), angle: (tokens, heads, pairs)."""
+    first, second = x.chunk(2, dim=-1)
+    cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+
+
+def _mlp(weights: BlockWeights, x: Tensor, tap: Tap | None) -> Tensor:
+    hidden = _see(tap, "hidden", F.silu(x @ weights["gate"].T) * (x @ weights["up"].T))
+    return hidden @ weights["down"].T
+
+
+def _see(tap: Tap | None, name: str, value: Tensor) -> Tensor:
+    return value if tap is None else tap(name, value)
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """A whole model: embeddings, a way to get each block's weights, final norm and head.
+
+    block_weights: weights by block index; they may be read lazily, so that one block is in memory at a time.
+    """
+
+    config: ModelConfig
+    embedding: Tensor
+    final_norm: Tensor
+    head: Tensor
+    block_weights: Callable[[int], BlockWeights]
+
+    @classmethod
+    def open(cls, source: TensorSource, config: ModelConfig) -> Decoder:
+        """The source model, blocks read from the checkpoint when they are needed."""
+        embedding = source.tensor(config.sources["embed"])
+        head = embedding if config.tied_head else source.tensor(config.sources["head"])
+        return cls(
+            config,
+            embedding,
+            source.tensor(config.sources["norm"]),
+            head,
+            lambda index: load_block(source, config.blocks[index]),
+        )
+
+    def double(self) -> Decoder:
+        """The same model in float64."""
+        return Decoder(
+            self.config,
+            self.embedding.double(),
+            self.final_norm.double(),
+            self.head.double(),
+            lambda index: {name: tensor.double() for name, tensor in self.block_weights(index).items()},
+        )
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        """tokens (batch, n_tokens) -> (batch, n_tokens, d_model)."""
+        return F.embedding(tokens, self.embedding) * self.config.embedding_scale
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Final norm and head: (..., d_model) -> (..., vocab_size)."""
+        return F.rms_norm(x, x.shape[-1:], self.final_norm, self.config.norm_eps) @ self.head.T
+
+    def states(self, tokens: Tensor, first: int = 0, x: Tensor | None = None) -> Iterator[Tensor]:
+        """The residual stream before block `first`, and after each block from there on."""
+        x = self.embed(tokens) if x is None else x
+        yield x
+        for index in range(first, len(self.config.blocks)):
+            x = run_block(self.config.blocks[index], self.block_weights(index), x, self.config.norm_eps)
+            yield x
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """tokens (batch, n_tokens) -> logits (batch, n_tokens, vocab_size)."""
+        *_, x = self.states(tokens)
+        return self.logits(x)

@@ -1,0 +1,117 @@
+"""Samples text from the model itself: calibration that needs no data set, no network and no licence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from edgesdk.cloud.families.blocks import Attention
+from edgesdk.cloud.reference import BlockWeights, Decoder
+
+__all__ = ["sample_windows"]
+
+_BATCH = 128
+
+
+def sample_windows(
+    decoder: Decoder,
+    starts: Sequence[int],
+    n_windows: int,
+    window_tokens: int,
+    seed: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> Tensor:
+    """Windows sampled at temperature 1, without a prompt: (n_windows, window_tokens) int64.
+
+    starts: first tokens, used in turn (begin of text, end of text). Computed in bfloat16 where the CPU has it.
+    """
+    dtype = torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
+    weights = [
+        {name: t if name in ("norm", "inv_freq", "bias") else t.to(dtype) for name, t in decoder.block_weights(i).items()}
+        for i in range(len(decoder.config.blocks))
+    ]
+    head = decoder.head.to(dtype)
+    windows = []
+    for begin in range(0, n_windows, _BATCH):
+        count = min(_BATCH, n_windows - begin)
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + begin)
+        first = torch.tensor([starts[(begin + i) % len(starts)] for i in range(count)])
+
+        def report(step: int, begin: int = begin, count: int = count) -> None:
+            if progress:
+                progress(begin * window_tokens + step * count, n_windows * window_tokens)
+
+        windows.append(_sample(decoder, weights, head, first, window_tokens, generator, report))
+    return torch.cat(windows)
+
+
+@torch.inference_mode()
+def _sample(
+    decoder: Decoder,
+    weights: Sequence[BlockWeights],
+    head: Tensor,
+    first: Tensor,
+    n_tokens: int,
+    generator: torch.Generator,
+    report: Callable[[int], None],
+) -> Tensor:
+    config = decoder.config
+    dtype = head.dtype
+    count = first.shape[0]
+    caches: dict[int, tuple[Tensor, Tensor]] = {}
+    for i, block in enumerate(config.blocks):
+        if isinstance(block, Attention):
+            shape = (count, block.n_kv_heads, n_tokens, block.head_dim)
+            caches[i] = (torch.empty(shape, dtype=dtype), torch.empty(shape, dtype=dtype))
+    tokens = torch.empty((count, n_tokens), dtype=torch.int64)
+    tokens[:, 0] = first
+    for position in range(n_tokens - 1):
+        x = decoder.embed(tokens[:, position : position + 1])
+        for i, block in enumerate(config.blocks):
+            if isinstance(block, Attention):
+                x = x + _attend(block, weights[i], x, config.norm_eps, caches[i], position, dtype)
+            else:
+                normed = F.rms_norm(x, x.shape[-1:], weights[i]["norm"], config.norm_eps).to(dtype)
+                hidden = F.silu(normed @ weights[i]["gate"].T) * (normed @ weights[i]["up"].T)
+                x = x + (hidden @ weights[i]["down"].T).float() + weights[i].get("bias", 0.0)
+        normed = F.rms_norm(x[:, 0], x.shape[-1:], decoder.final_norm, config.norm_eps)
+        cumulative = (normed.to(dtype) @ head.T).float().softmax(-1).cumsum(-1)
+        drawn = torch.rand((count, 1), generator=generator) * cumulative[:, -1:]
+        tokens[:, position + 1] = torch.searchsorted(cumulative, drawn)[:, 0].clamp_max(cumulative.shape[1] - 1)
+        report(position + 2)
+    return tokens
+
+
+def _attend(
+    block: Attention,
+    w: BlockWeights,
+    x: Tensor,
+    norm_eps: float,
+    cache: tuple[Tensor, Tensor],
+    position: int,
+    dtype: torch.dtype,
+) -> Tensor:
+    """One token's attention output; stores its key and value at `position`."""
+    normed = F.rms_norm(x, x.shape[-1:], w["norm"], norm_eps).to(dtype)
+    q, k, v = (
+        (normed @ w[role].flatten(0, 1).T).float().unflatten(-1, (-1, block.head_dim))[:, 0] for role in ("q", "k", "v")
+    )
+    q, k = (y + w[f"{role}_bias"].float() if f"{role}_bias" in w else y for role, y in (("q", q), ("k", k)))
+    angle = (position * w["inv_freq"].double()).float()
+    k = _rotate(k, angle)
+    q = _rotate(q, angle.repeat_interleave(block.n_heads // block.n_kv_heads, dim=0))
+    keys, values = cache
+    keys[:, :, position], values[:, :, position] = k.to(dtype), v.to(dtype)
+    grouped = q.unflatten(1, (block.n_kv_heads, -1)).to(dtype)  # (count, n_kv_heads, group, d)
+    scores = (grouped @ keys[:, :, : position + 1].transpose(2, 3)).float() * block.softmax_scale
+    z = scores.softmax(-1).to(dtype) @ values[:, :, : position + 1]
+    return (z.flatten(1)[:, None] @ w["o"].flatten(1).T).float() + w.get("bias", 0.0)
+
+
+def _rotate(x: Tensor, angle: Tensor) -> Tensor:
+    first, second = x.chunk(2, dim=-1)
+    cos, sin = angle.cos(), angle.sin()
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)

@@ -1,0 +1,51 @@
+"""The work directory of a build: each step's results under the hash of its inputs, so that a broken build resumes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+__all__ = ["WorkDirectory", "fingerprint"]
+
+
+def fingerprint(*inputs: Any) -> str:
+    """Twelve hex digits that change when any input (dataclass, string, number, list) does."""
+    plain = [asdict(i) if is_dataclass(i) and not isinstance(i, type) else i for i in inputs]
+    return hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+class WorkDirectory:
+    """Files are written beside their place and renamed, so that a file that exists is whole."""
+
+    def __init__(self, root: Path, step: str, key: str) -> None:
+        self.folder = root / f"{step}-{key}"
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def path(self, name: str) -> Path:
+        """Where a result lies, whether it exists or not."""
+        return self.folder / name
+
+    def has(self, name: str) -> bool:
+        """True when the result was finished by an earlier run."""
+        return self.path(name).exists()
+
+    def save(self, name: str, tensors: Mapping[str, Tensor], fields: Mapping[str, Any] | None = None) -> None:
+        """Stores tensors and JSON fields as one safetensors file."""
+        temporary = self.path(name + ".partial")
+        whole = {key: tensor.detach().contiguous() for key, tensor in tensors.items()}
+        save_file(whole, temporary, {"fields": json.dumps(fields or {})})
+        os.replace(temporary, self.path(name))
+
+    def load(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors and fields of a finished result."""
+        with safe_open(self.path(name), "pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, json.loads(file.metadata()["fields"])  # noqa: SIM118
