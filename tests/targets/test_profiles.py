@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from edgesdk.errors import UsageError
 from edgesdk.targets import load_profile, profile_names
 from edgesdk.targets import profile as module
@@ -53,7 +54,9 @@ def test_unknown_target_lists_the_known_ones():
 
 
 def test_every_mistake_of_a_profile_is_reported_at_once(tmp_path, monkeypatch):
-    text = PROFILES[0].read_text("utf-8").replace('title = "', 'titel = "').replace('backends = ["cpu"]', "backends = 3")
+    text = (
+        PROFILES[0].read_text("utf-8").replace('title = "', 'titel = "').replace('backends = ["cpu"]', "backends = 3")
+    )
     (tmp_path / "broken.toml").write_text(text, "utf-8")
     monkeypatch.setattr(module, "_FOLDER", tmp_path)
     with pytest.raises(UsageError) as caught:

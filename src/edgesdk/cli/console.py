@@ -1,0 +1,55 @@
+"""Where text goes: data on stdout, talk on stderr; colours only on terminals and never with NO_COLOR."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+__all__ = ["complain", "print_json", "print_table", "say", "size", "stderr_console"]
+
+
+def stderr_console() -> Console:
+    """A console for progress and remarks."""
+    return Console(stderr=True, highlight=False)
+
+
+def say(text: str) -> None:
+    """A remark for people, on stderr."""
+    stderr_console().print(text, markup=False, soft_wrap=True)
+
+
+def complain(message: str, hint: str = "") -> None:
+    """An error, and on a line of its own a way out."""
+    console = stderr_console()
+    console.print("[bold red]error:[/] ", end="")
+    console.print(message, markup=False, soft_wrap=True)
+    if hint:
+        console.print("[bold]hint:[/] ", end="")
+        console.print(hint, markup=False, soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    """One JSON value on stdout. NaN and infinity, which JSON does not have, are refused."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+
+
+def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    """A table on stdout; numbers stand right, the last column left."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=160)
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in columns:
+        table.add_column(column, justify="left" if column == columns[-1] else "right")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+def size(n_bytes: int) -> str:
+    """Bytes for people, in MB of 1e6 bytes as budgets are given."""
+    return f"{n_bytes / 1e6:.1f} MB"

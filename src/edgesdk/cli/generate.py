@@ -1,0 +1,180 @@
+"""`edgesdk run` and `edgesdk chat`: text from a level of an artifact."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import edgesdk
+from edgesdk.cli.console import print_json, say, size
+from edgesdk.cli.options import Artifact, Budget, Context, Json, Level, Rate, Threads, Verify, examples
+from edgesdk.errors import UsageError
+
+if TYPE_CHECKING:
+    from edgesdk.device import Model
+
+__all__ = ["CHAT_EXAMPLES", "RUN_EXAMPLES", "chat", "run"]
+
+RUN_EXAMPLES = examples(
+    "edgesdk run model.edge 'Once upon a time'",
+    "edgesdk run model.edge --budget 80MB --json '2 + 2 ='",
+    "edgesdk run model.edge - < prompt.txt",
+)
+CHAT_EXAMPLES = examples(
+    "edgesdk chat model.edge",
+    "edgesdk chat model.edge --rate 0.25 --system 'Answer in one sentence.'",
+    "echo Hello | edgesdk chat model.edge --json",
+)
+
+MaxTokens = Annotated[int, typer.Option("--max-tokens", "-n", min=1, help="Tokens to generate at most.")]
+Temperature = Annotated[float, typer.Option("--temperature", min=0.0, help="0 always takes the likeliest token.")]
+TopK = Annotated[int, typer.Option("--top-k", min=0, help="Sample from the k likeliest tokens; 0: off.")]
+TopP = Annotated[
+    float, typer.Option("--top-p", min=0.0, max=1.0, help="Sample from this share of probability; 1: off.")
+]
+MinP = Annotated[
+    float, typer.Option("--min-p", min=0.0, max=1.0, help="Drop tokens below this share of the likeliest; 0: off.")
+]
+Penalty = Annotated[float, typer.Option("--repetition-penalty", min=0.0, help="Above 1 repeats less; 1: off.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the sampler.")]
+Stop = Annotated[
+    list[str] | None, typer.Option("--stop", help="End before this text; may be given again.", show_default=False)
+]
+
+
+def run(
+    path: Artifact,
+    prompt: Annotated[
+        str, typer.Argument(metavar="PROMPT", help="Text to continue; - reads it from stdin.", show_default=False)
+    ],
+    rate: Rate = None,
+    budget: Budget = None,
+    level: Level = None,
+    context: Context = None,
+    threads: Threads = None,
+    verify: Verify = "lazy",
+    max_tokens: MaxTokens = 128,
+    temperature: Temperature = 0.0,
+    top_k: TopK = 0,
+    top_p: TopP = 1.0,
+    min_p: MinP = 0.0,
+    repetition_penalty: Penalty = 1.0,
+    seed: Seed = 0,
+    stop: Stop = None,
+    as_json: Json = False,
+) -> None:
+    """Continue a text with the largest level that fits."""
+    text = sys.stdin.read() if prompt == "-" else prompt
+    model = _load(path, rate, budget, level, context, threads, verify)
+    start = time.perf_counter()
+    pieces = model.generate(
+        text,
+        max_tokens=max_tokens,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        min_p=min_p,
+        repetition_penalty=repetition_penalty,
+        seed=seed,
+        stop=stop or [],
+        stream=True,
+    )
+    if as_json:
+        answer = "".join(pieces)
+        print_json({"prompt": text, "text": answer, "seconds": time.perf_counter() - start, **_served(model)})
+    else:
+        _write(pieces)
+
+
+def chat(
+    path: Artifact,
+    rate: Rate = None,
+    budget: Budget = None,
+    level: Level = None,
+    context: Context = None,
+    threads: Threads = None,
+    verify: Verify = "lazy",
+    system: Annotated[str, typer.Option("--system", help="A system message to begin with.")] = "",
+    max_tokens: MaxTokens = 512,
+    temperature: Temperature = 0.7,
+    top_k: TopK = 0,
+    top_p: TopP = 0.95,
+    min_p: MinP = 0.0,
+    repetition_penalty: Penalty = 1.0,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Talk with the model: one message a line, an empty line or the end of input leaves.
+
+    With --json: one object per answer on stdout, and no prompt signs.
+    """
+    model = _load(path, rate, budget, level, context, threads, verify)
+    messages = [{"role": "system", "content": system}] if system else []
+    for line in _lines(show_sign=not as_json and sys.stdin.isatty()):
+        messages.append({"role": "user", "content": line})
+        pieces = model.chat(
+            messages,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            repetition_penalty=repetition_penalty,
+            seed=seed,
+            stream=True,
+        )
+        answer = "".join(pieces) if as_json else _write(pieces)
+        if as_json:
+            print_json({"role": "assistant", "content": answer, **_served(model)})
+        messages.append({"role": "assistant", "content": answer})
+
+
+def _load(
+    path: Path,
+    rate: float | None,
+    budget: str | None,
+    level: int | None,
+    context: int | None,
+    threads: int | None,
+    verify: str,
+) -> Model:
+    chosen = [name for name, value in (("--rate", rate), ("--budget", budget), ("--level", level)) if value is not None]
+    if len(chosen) > 1:
+        raise UsageError(f"{' and '.join(chosen)} were given together", hint="give one of --rate, --budget, --level")
+    model = edgesdk.load(path, rate=rate, budget=budget, level=level, context=context, threads=threads, verify=verify)
+    served = _served(model)
+    say(
+        f"level {served['level']} of 0 to {len(model.levels) - 1}, rate {served['rate']:.3f}, {size(served['mapped_bytes'])} mapped"
+    )
+    return model
+
+
+def _served(model: Model) -> dict[str, Any]:
+    return {"level": model.level, "rate": model.rate, "mapped_bytes": model.levels[model.level].mapped_bytes}
+
+
+def _write(pieces: Iterator[str]) -> str:
+    """Writes each piece as it comes, and returns the whole text."""
+    text = ""
+    for piece in pieces:
+        sys.stdout.write(piece)
+        sys.stdout.flush()
+        text += piece
+    sys.stdout.write("\n")
+    return text
+
+
+def _lines(*, show_sign: bool) -> Iterator[str]:
+    while True:
+        if show_sign:
+            sys.stderr.write("> ")
+            sys.stderr.flush()
+        line = sys.stdin.readline().strip()
+        if not line:
+            return
+        yield line

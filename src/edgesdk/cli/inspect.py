@@ -1,0 +1,114 @@
+"""`edgesdk inspect` and `edgesdk verify`: what is in a file, and whether it is whole."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from edgesdk.cli.console import print_json, print_table, say, size
+from edgesdk.cli.options import Artifact as ArtifactPath
+from edgesdk.cli.options import Json, examples
+from edgesdk.formats import Artifact, verify_artifact
+from edgesdk.formats.ladder import level_table
+
+__all__ = ["INSPECT_EXAMPLES", "VERIFY_EXAMPLES", "inspect", "verify"]
+
+INSPECT_EXAMPLES = examples(
+    "edgesdk inspect model.edge", "edgesdk inspect model.edge --json", "edgesdk inspect model.edge --header"
+)
+VERIFY_EXAMPLES = examples("edgesdk verify model.edge", "edgesdk verify model.edge --json")
+
+
+def inspect(
+    path: ArtifactPath,
+    as_json: Json = False,
+    header: Annotated[bool, typer.Option("--header", help="Print the whole header as JSON.")] = False,
+) -> None:
+    """Show the model, its ladder of levels, what each level gave up, and where the file came from.
+
+    With --json: the ladder, one object per level, smallest first.
+    """
+    artifact = Artifact.open(path)
+    if header:
+        print_json(dict(artifact.edge))
+    elif as_json:
+        print_json(level_table(artifact))
+    else:
+        _print_model(artifact)
+        _print_ladder(artifact)
+        _print_origin(artifact)
+
+
+def verify(path: ArtifactPath, as_json: Json = False) -> None:
+    """Check every rule of the format and every hash."""
+    report = verify_artifact(path)
+    if as_json:
+        print_json(
+            {
+                "path": str(report.path),
+                "n_levels": report.n_levels,
+                "n_available_levels": report.n_available_levels,
+                "n_runs": report.n_runs,
+                "n_bytes": report.n_bytes,
+            }
+        )
+        return
+    if report.n_available_levels < report.n_levels:
+        say(f"cut file: it holds levels 0 to {report.n_available_levels - 1} of 0 to {report.n_levels - 1}")
+    typer.echo(f"ok: {report.n_runs} runs, {size(report.n_bytes)}, {report.n_available_levels} levels")
+
+
+def _print_model(artifact: Artifact) -> None:
+    model = artifact.edge["model"]
+    kinds = [block["kind"] for block in model["blocks"]]
+    blocks = ", ".join(f"{kinds.count(kind)} {kind}" for kind in sorted(set(kinds)))
+    typer.echo(f"{model['name']} ({model['family']}), format {artifact.edge['format_version']}")
+    typer.echo(
+        f"d_model {model['d_model']}, vocabulary {model['vocab_size']}, context {model['max_context']}; blocks: {blocks}"
+    )
+
+
+def _print_ladder(artifact: Artifact) -> None:
+    rows = [
+        [
+            str(row["index"]),
+            f"{row['rate']:.3f}",
+            size(row["mapped_bytes"]),
+            size(row["file_bytes"]),
+            _measured(row["ppl"]),
+            _measured(row["kl"]),
+            _gave_up(row["gave_up"]),
+        ]
+        for row in level_table(artifact)
+    ]
+    title = f"{len(rows)} levels" + _availability(artifact)
+    print_table(title, ["level", "rate", "mapped", "file", "ppl", "kl", "gave up"], rows)
+
+
+def _availability(artifact: Artifact) -> str:
+    held = artifact.n_available_levels
+    return "" if held == len(artifact.levels) else f", of which this cut file holds 0 to {held - 1}"
+
+
+def _print_origin(artifact: Artifact) -> None:
+    for name in ("evaluation", "provenance"):
+        entries = artifact.edge.get(name)
+        if isinstance(entries, dict) and entries:
+            typer.echo(f"{name}: " + ", ".join(f"{key} {_short(value)}" for key, value in entries.items()))
+
+
+def _measured(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _gave_up(entries: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {_short(value)}" for key, value in entries.items()) or "nothing"
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, str):
+        return Path(value).name if value.startswith("/") else value[:48]
+    return f"{value:.3g}" if isinstance(value, float) else json.dumps(value)[:60]

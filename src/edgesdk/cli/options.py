@@ -1,0 +1,34 @@
+"""Options that several commands share, written once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["Artifact", "Budget", "Context", "Json", "Level", "Rate", "Threads", "Verify", "examples"]
+
+Artifact = Annotated[Path, typer.Argument(metavar="FILE", help="An .edge file.", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+Rate = Annotated[
+    float | None,
+    typer.Option("--rate", help="Share of block weight bytes to give up; 0 is the full model.", show_default=False),
+]
+Budget = Annotated[
+    str | None, typer.Option("--budget", help="Memory to stay within, such as 80MB or 1GiB.", show_default=False)
+]
+Level = Annotated[int | None, typer.Option("--level", help="Level by number; 0 is the smallest.", show_default=False)]
+Context = Annotated[
+    int | None,
+    typer.Option("--context", help="Tokens of context. Default: the model's, at most 2048.", show_default=False),
+]
+Threads = Annotated[
+    int | None, typer.Option("--threads", help="Threads. Default: one per physical core.", show_default=False)
+]
+Verify = Annotated[str, typer.Option("--verify", help="Check hashes: lazy, eager or off.")]
+
+
+def examples(*commands: str) -> str:
+    """The text under a command's help: one example a line (typer breaks lines only at empty ones)."""
+    return "\n\n".join(("Examples:", *(f"  {command}" for command in commands)))

@@ -1,0 +1,152 @@
+"""The command line from outside: exit status, what goes where, and that every error has a way out."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import jsonschema
+import pytest
+from tiny_model import nested_ladder, tiny_config, write_random_artifact
+
+import edgesdk
+from edgesdk.cli import main
+from edgesdk.formats import Artifact
+from edgesdk.formats.ladder import LADDER_SCHEMA, level_table
+
+COMMANDS = ["build", "run", "chat", "inspect", "verify", "eval"]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    path = tmp_path_factory.mktemp("cli") / "tiny.edge"
+    config = tiny_config()
+    write_random_artifact(path, config, nested_ladder(config))
+    return path
+
+
+@pytest.fixture(autouse=True)
+def plain_environment(monkeypatch):
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_examples_and_json(command, capsys):
+    assert main([command, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert f"edgesdk {command}" in text
+    assert "Examples:" in text
+    assert "--json" in text
+
+
+def test_help_of_the_whole_names_every_command(capsys):
+    assert main([]) == 0
+    text = capsys.readouterr().out
+    assert all(command in text for command in COMMANDS)
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"edgesdk {edgesdk.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "hint"),
+    [
+        (["frobnicate"], "frobnicate", "edgesdk --help"),
+        (["inspect"], "FILE", "edgesdk inspect --help"),
+        (["run", "x.edge", "p", "--max-tokens", "many"], "--max-tokens", "edgesdk run --help"),
+        (["run", "x.edge", "p", "--rate", "0.1", "--level", "2"], "--rate and --level", "give one of"),
+    ],
+    ids=["command", "argument", "value", "together"],
+)
+def test_usage_errors_are_two_lines_and_status_2(arguments, message, hint, capsys):
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    first, second = captured.err.splitlines()
+    assert first.startswith("error: ")
+    assert message in first
+    assert second.startswith("hint: ")
+    assert hint in second
+    assert captured.out == ""
+
+
+def test_our_errors_are_status_1_with_a_hint(tiny, tmp_path, capsys):
+    damaged = bytearray(tiny.read_bytes())
+    damaged[-5000] ^= 1
+    path = tmp_path / "damaged.edge"
+    path.write_bytes(damaged)
+    assert main(["verify", str(path)]) == 1
+    captured = capsys.readouterr()
+    assert captured.err.startswith("error: ")
+    assert "SHA-256" in captured.err
+    assert "\nhint: " in captured.err
+    assert captured.out == ""
+
+
+def test_debug_lets_the_exception_through(tmp_path):
+    with pytest.raises(edgesdk.EdgeError):
+        main(["--debug", "inspect", str(tmp_path / "absent.edge")])
+    with pytest.raises(edgesdk.EdgeError):
+        main(["inspect", str(tmp_path / "absent.edge"), "--debug"])
+
+
+def test_inspect_json_is_the_level_table(tiny, capsys):
+    assert main(["inspect", str(tiny), "--json"]) == 0
+    table = json.loads(capsys.readouterr().out)
+    jsonschema.validate(table, LADDER_SCHEMA)
+    assert table == level_table(Artifact.open(tiny))
+
+
+def test_inspect_header_is_the_metadata(tiny, capsys):
+    assert main(["inspect", str(tiny), "--header"]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(dict(Artifact.open(tiny).edge)))
+
+
+def test_inspect_shows_model_levels_and_origin(tiny, capsys):
+    assert main(["inspect", str(tiny)]) == 0
+    text = capsys.readouterr().out
+    for part in ("tiny (llama)", "2 attention, 2 mlp", "3 levels", "mapped", "source random"):
+        assert part in text
+
+
+def test_a_cut_file_is_announced(tiny, tmp_path, capsys):
+    levels = level_table(Artifact.open(tiny))
+    cut = tmp_path / "cut.edge"
+    cut.write_bytes(tiny.read_bytes()[: levels[1]["file_bytes"]])
+    assert main(["inspect", str(cut)]) == 0
+    assert "holds 0 to 1" in capsys.readouterr().out
+    assert main(["verify", str(cut), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["n_levels"], report["n_available_levels"]) == (3, 2)
+
+
+def test_a_defect_is_one_line_without_traceback():
+    code = "import sys, edgesdk.cli.app as a\na.app.command('defect')(lambda: 1 // 0)\nsys.exit(a.run(['defect']))"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "NO_COLOR": "1"}
+    )
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: this is a defect in edgesdk: ZeroDivisionError")
+    assert "Traceback" not in result.stderr
+
+
+def test_without_typer_one_line_says_what_to_install():
+    code = "import sys; sys.modules['typer'] = None\nfrom edgesdk.cli import main\nsys.exit(main(['--help']))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 1
+    assert result.stderr == (
+        "error: the command line needs `typer`, which is not installed\nhint: pip install 'edgesdk[cli]'\n"
+    )
+
+
+def test_no_colour_without_a_terminal(tiny):
+    environment = {key: value for key, value in os.environ.items() if key not in {"NO_COLOR", "FORCE_COLOR"}}
+    result = subprocess.run(
+        [sys.executable, "-m", "edgesdk", "inspect", str(tiny)], capture_output=True, env=environment
+    )
+    assert result.returncode == 0
+    assert b"\x1b" not in result.stdout + result.stderr
