@@ -35,7 +35,7 @@ _LAYER_NAMES = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
-_ARRAYS_OF_THE_TOKENIZER = (
+_TOKENIZER_ARRAYS = (
     "tokenizer.ggml.tokens",
     "tokenizer.ggml.token_type",
     "tokenizer.ggml.merges",
@@ -49,7 +49,7 @@ def open_gguf(path: Path) -> Checkpoint:
     Raises ModelError for a file that is damaged, split or big-endian, and for an architecture that is not known.
     """
     reader = _parse(path)
-    metadata = {key: f.contents() for key, f in reader.fields.items() if key not in _ARRAYS_OF_THE_TOKENIZER}
+    metadata = {key: f.contents() for key, f in reader.fields.items() if key not in _TOKENIZER_ARRAYS}
     if metadata.get("split.count", 1) > 1:
         raise ModelError(
             f"{path} is one of {metadata['split.count']} parts of a model",

@@ -6,12 +6,14 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from edgesdk.cloud.checkpoint import Checkpoint
 from edgesdk.cloud.families.blocks import ModelConfig, expected_tensors
 from edgesdk.cloud.families.llama import llama_config
 from edgesdk.errors import ModelError
+
+if TYPE_CHECKING:  # declarations need no torch
+    from edgesdk.cloud.checkpoint import Checkpoint
 
 __all__ = ["FAMILIES", "Family", "find_family", "load_model", "unused_tensors"]
 
@@ -51,8 +53,8 @@ def find_family(config: Mapping[str, Any]) -> Family:
 def load_model(checkpoint: Checkpoint) -> ModelConfig:
     """The blocks of a checkpoint; every tensor they need is there, readable and of the right shape.
 
-    Raises one ModelError that lists all missing, unreadable and mis-shaped tensors (and those that nothing uses, since a
-    missing tensor is often there under another name).
+    Raises one ModelError that lists all missing, unreadable and mis-shaped tensors (and those that nothing uses:
+    a missing tensor is often there under another name).
     """
     family = find_family(checkpoint.config)
     config = replace(family.config(checkpoint.config), name=checkpoint.source.name)

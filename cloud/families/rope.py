@@ -1,24 +1,25 @@
 """Rotary frequencies: what a configuration's scaling method makes of `theta`, one frequency per pair of a head.
 
-Sources: RoPE (Su et al. 2021), position interpolation (Chen et al. 2023), YaRN (Peng et al. 2023), Llama 3.1's code.
-Computed in torch float32 in the order that transformers uses, so that the reference agrees with it to the bit.
+Sources: RoPE (Su et al. 2021), position interpolation (Chen et al. 2023), YaRN (Peng et al. 2023), Llama 3.1's code;
+the names of the parameters, and what they default to, are those of transformers.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
-
-import torch
 
 from edgesdk.errors import ModelError
 
 __all__ = ["rope_frequencies"]
 
 _DEFAULT_THETA = 10000.0
-_BETA_FAST, _BETA_SLOW = 32.0, 1.0  # rotations over the original context: above fast keep, below slow interpolate
-_OWN_CONTEXT = ("llama3", "yarn")
+_BETA_FAST, _BETA_SLOW = (
+    32.0,
+    1.0,
+)  # rotations over the original context: faster pairs are kept, slower ones interpolated
+_NEEDS_CONTEXT = ("llama3", "yarn")
 
 
 def rope_frequencies(config: Mapping[str, Any], rotary_dim: int) -> tuple[tuple[float, ...], float]:
@@ -29,25 +30,26 @@ def rope_frequencies(config: Mapping[str, Any], rotary_dim: int) -> tuple[tuple[
     """
     parameters = _parameters(config)
     kind = parameters["rope_type"]
-    positions = torch.arange(0, rotary_dim, 2, dtype=torch.int64).to(torch.float32)
-    powers = _number(parameters, "rope_theta") ** (positions / rotary_dim)
-    inv_freq, rotary_scale = 1.0 / powers, 1.0
+    if (theta := _number(parameters, "rope_theta")) <= 1:
+        raise ModelError(f"rope_theta is {theta:g}, expected more than 1")
+    plain = [theta ** (-2 * pair / rotary_dim) for pair in range(rotary_dim // 2)]
+    if kind == "default":
+        return tuple(plain), 1.0
     if kind == "linear":
-        inv_freq = inv_freq / _number(parameters, "factor")
-    elif kind == "llama3":
-        inv_freq = _llama3(inv_freq, parameters)
-    elif kind == "yarn":
-        inv_freq, rotary_scale = _yarn(powers, parameters)
-    elif kind == "factors":
-        inv_freq = inv_freq / _factors(parameters, rotary_dim // 2)
-    elif kind in ("dynamic", "longrope", "su"):
+        factor = _number(parameters, "factor")
+        return tuple(frequency / factor for frequency in plain), 1.0
+    if kind == "llama3":
+        return _llama3(plain, parameters), 1.0
+    if kind == "yarn":
+        return _yarn(plain, theta, parameters), _yarn_scale(parameters)
+    if kind == "factors":
+        return _divided(plain, parameters), 1.0
+    if kind in ("dynamic", "longrope", "su"):
         raise ModelError(
             f"rotary scaling `{kind}` changes with the length of the text, but an artifact has fixed frequencies",
-            hint="remove `rope_scaling` from config.json to compile the model for its original context",
+            hint="remove the scaling from config.json to compile the model for its original context",
         )
-    elif kind != "default":
-        raise ModelError(f"rotary scaling `{kind}` is not known, expected default, linear, llama3 or yarn")
-    return tuple(inv_freq.tolist()), rotary_scale
+    raise ModelError(f"rotary scaling `{kind}` is not known, expected default, linear, llama3 or yarn")
 
 
 def _parameters(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -58,7 +60,7 @@ def _parameters(config: Mapping[str, Any]) -> dict[str, Any]:
     parameters = {key: value for key, value in found.items() if value is not None}
     parameters.setdefault("rope_type", parameters.get("type", "default"))
     parameters.setdefault("rope_theta", config.get("rope_theta") or _DEFAULT_THETA)
-    if parameters["rope_type"] in _OWN_CONTEXT:
+    if parameters["rope_type"] in _NEEDS_CONTEXT:
         parameters.setdefault("original_max_position_embeddings", config.get("max_position_embeddings"))
         if own := config.get("original_max_position_embeddings"):
             parameters["original_max_position_embeddings"] = own
@@ -68,30 +70,31 @@ def _parameters(config: Mapping[str, Any]) -> dict[str, Any]:
     return parameters
 
 
-def _llama3(inv_freq: torch.Tensor, parameters: Mapping[str, Any]) -> torch.Tensor:
-    """Long waves are slowed by `factor`, short ones kept, those between blended by how often they turn."""
+def _llama3(plain: Sequence[float], parameters: Mapping[str, Any]) -> tuple[float, ...]:
+    """Slow pairs are divided by `factor`, fast ones kept, those between blended by how often they turn."""
     factor = _number(parameters, "factor")
     low, high = _number(parameters, "low_freq_factor"), _number(parameters, "high_freq_factor")
-    if low == high:
-        raise ModelError(f"llama3 rotary scaling: low_freq_factor and high_freq_factor are both {low:g}")
+    if low >= high:
+        raise ModelError(f"llama3 rotary scaling: low_freq_factor {low:g} is not below high_freq_factor {high:g}")
     context = _number(parameters, "original_max_position_embeddings")
-    wavelength = 2 * math.pi / inv_freq
-    slowed = torch.where(wavelength > context / low, inv_freq / factor, inv_freq)
-    smooth = (context / wavelength - low) / (high - low)
-    blended = (1 - smooth) * slowed / factor + smooth * slowed
-    between = ~(wavelength < context / high) & ~(wavelength > context / low)
-    return torch.where(between, blended, slowed)
+
+    def scaled(frequency: float) -> float:
+        turns = context * frequency / (2 * math.pi)
+        kept = min(max((turns - low) / (high - low), 0.0), 1.0)
+        return (1 - kept) * frequency / factor + kept * frequency
+
+    return tuple(map(scaled, plain))
 
 
-def _yarn(powers: torch.Tensor, parameters: Mapping[str, Any]) -> tuple[torch.Tensor, float]:
-    """powers: (pairs,) theta^(2i/d). Fast pairs keep their frequency, slow ones are interpolated, between is a ramp."""
-    factor, theta = _number(parameters, "factor"), _number(parameters, "rope_theta")
+def _yarn(plain: Sequence[float], theta: float, parameters: Mapping[str, Any]) -> tuple[float, ...]:
+    """Fast pairs keep their frequency, slow ones are divided by `factor`, between them lies a linear ramp."""
+    factor = _number(parameters, "factor")
     context = _number(parameters, "original_max_position_embeddings")
-    dim = 2 * len(powers)
+    dim = 2 * len(plain)
 
     def pair_turning(rotations: float) -> float:
-        """Index of the pair that turns so often over the original context."""
-        return (dim * math.log(context / (rotations * 2 * math.pi))) / (2 * math.log(theta))
+        """The (fractional) pair that turns so often over the original context."""
+        return dim * math.log(context / (rotations * 2 * math.pi)) / (2 * math.log(theta))
 
     first = pair_turning(_optional(parameters, "beta_fast", _BETA_FAST))
     last = pair_turning(_optional(parameters, "beta_slow", _BETA_SLOW))
@@ -99,16 +102,19 @@ def _yarn(powers: torch.Tensor, parameters: Mapping[str, Any]) -> tuple[torch.Te
         first, last = math.floor(first), math.ceil(last)
     first, last = max(first, 0), min(last, dim - 1)
     width = (last - first) or 0.001
-    ramp = torch.clamp((torch.arange(len(powers), dtype=torch.float32) - first) / width, 0, 1)
-    kept = 1 - ramp
-    inv_freq = 1.0 / (factor * powers) * (1 - kept) + 1.0 / powers * kept
-    return inv_freq, _yarn_scale(factor, parameters)
+
+    def scaled(pair: int, frequency: float) -> float:
+        interpolated = min(max((pair - first) / width, 0.0), 1.0)
+        return interpolated * frequency / factor + (1 - interpolated) * frequency
+
+    return tuple(scaled(pair, frequency) for pair, frequency in enumerate(plain))
 
 
-def _yarn_scale(factor: float, parameters: Mapping[str, Any]) -> float:
+def _yarn_scale(parameters: Mapping[str, Any]) -> float:
     """Factor on cos and sin: given, or 0.1 ln(factor) + 1, or the quotient of the two `mscale` forms of that."""
     if "attention_factor" in parameters:
         return _number(parameters, "attention_factor")
+    factor = _number(parameters, "factor")
 
     def scale(mscale: float) -> float:
         return 1.0 if factor <= 1 else 0.1 * mscale * math.log(factor) + 1.0
@@ -118,13 +124,15 @@ def _yarn_scale(factor: float, parameters: Mapping[str, Any]) -> float:
     return scale(1.0)
 
 
-def _factors(parameters: Mapping[str, Any], pairs: int) -> torch.Tensor:
-    """Divisors read from a GGUF file (a type of our own: `rope_type` `factors`)."""
+def _divided(plain: Sequence[float], parameters: Mapping[str, Any]) -> tuple[float, ...]:
+    """Divisors that were read from a GGUF file (a type of our own: `rope_type` `factors`)."""
     factors = parameters.get("factors")
-    if not isinstance(factors, list) or len(factors) != pairs or not all(f > 0 for f in factors):
+    if not isinstance(factors, list) or len(factors) != len(plain) or not all(f > 0 for f in factors):
         found = len(factors) if isinstance(factors, list) else 0
-        raise ModelError(f"rotary scaling has {found} factors, expected {pairs} positive ones (half of the head size)")
-    return torch.tensor(factors, dtype=torch.float32)
+        raise ModelError(
+            f"rotary scaling has {found} factors, expected {len(plain)} positive ones: half of the head size"
+        )
+    return tuple(frequency / factor for frequency, factor in zip(plain, factors, strict=True))
 
 
 def _optional(parameters: Mapping[str, Any], name: str, default: float) -> float:
