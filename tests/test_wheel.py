@@ -1,0 +1,94 @@
+"""The wheel: builds, installs into an environment that has nothing else, and runs an artifact there."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from tiny_model import nested_ladder, tiny_config, write_random_artifact
+
+import edgesdk
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[1]
+BUILD = Path(os.environ.get("EDGE_BUILD_DIR", ROOT / "build"))
+
+RUN = """
+import importlib.util, json, sys
+import edgesdk
+model = edgesdk.load(sys.argv[1], level=1)
+logits = model.logits([1, 2, 3])
+try:
+    edgesdk.build
+except edgesdk.MissingExtraError as error:
+    missing = str(error)
+print(json.dumps({
+    "torch": importlib.util.find_spec("torch") is not None,
+    "level": model.level,
+    "shape": logits.shape,
+    "finite": bool((abs(logits) < 1e9).all()),
+    "missing": missing,
+}))
+"""
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    out = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*command, f"-Cbuild-dir={BUILD}/wheel", "-w", str(out), str(ROOT)], check=True)
+    (path,) = out.glob("*.whl")
+    return path
+
+
+@pytest.fixture(scope="module")
+def empty_environment(wheel, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("venv")
+    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+    subprocess.run([str(folder / "bin" / "pip"), "install", "--quiet", str(wheel)], check=True)
+    return folder
+
+
+def run(*command: object) -> subprocess.CompletedProcess[str]:
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    return subprocess.run([str(part) for part in command], capture_output=True, text=True, env=environment, timeout=120)
+
+
+def test_the_wheel_holds_what_it_should_and_no_more(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    for wanted in ("py.typed", "bin/edge-run", "include/edge.h", "formats/SPEC.md", "targets/profiles/android.toml"):
+        assert f"edgesdk/{wanted}" in names
+    suffixes = {Path(name).suffix for name in names if name.startswith("edgesdk/") and name != "edgesdk/bin/edge-run"}
+    assert suffixes <= {".py", ".pyi", ".typed", ".so", ".h", ".md", ".toml"}
+    assert [name for name in names if name.endswith(".h")] == ["edgesdk/include/edge.h"]
+    sources = {f"edgesdk/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "formats").rglob("*.py")}
+    assert sources <= set(names)
+
+
+def test_it_runs_an_artifact_without_torch(empty_environment, tmp_path):
+    config = tiny_config()
+    write_random_artifact(tmp_path / "tiny.edge", config, nested_ladder(config))
+    result = run(empty_environment / "bin" / "python", "-c", RUN, tmp_path / "tiny.edge")
+    assert result.returncode == 0, result.stderr
+    report = json.loads(result.stdout)
+    missing = report.pop("missing")
+    assert report == {"torch": False, "level": 1, "shape": [3, config.vocab_size], "finite": True}
+    assert "is not installed\nhint: pip install 'edgesdk[cloud]'" in missing
+
+
+def test_the_command_says_what_it_lacks(empty_environment):
+    result = run(empty_environment / "bin" / "edgesdk", "--help")
+    assert result.returncode == 1
+    assert result.stderr.endswith("hint: pip install 'edgesdk[cli]'\n")
+
+
+def test_the_native_program_runs(empty_environment):
+    (program,) = empty_environment.glob("lib/python*/site-packages/edgesdk/bin/edge-run")
+    result = run(program, "--version")
+    assert result.returncode == 0, result.stderr
+    assert edgesdk.__version__ in result.stdout
