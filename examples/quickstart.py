@@ -12,9 +12,7 @@ prompt = sys.argv[2] if len(sys.argv) > 2 else "The capital of France is"
 
 model = edgesdk.load(path)  # or budget="120MB", rate=0.25, level=3
 level = model.levels[model.level]
-print(
-    f"level {level.index} of 0 to {len(model.levels) - 1}: rate {level.rate:.2f}, {level.mapped_bytes / 1e6:.1f} MB mapped"
-)
+print(f"level {level.index} of 0 to {len(model.levels) - 1}: rate {level.rate:.2f}, {level.mapped_bytes} bytes mapped")
 
 print(prompt, end="")
 for piece in model.generate(prompt, max_tokens=24, stream=True):

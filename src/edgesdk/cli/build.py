@@ -9,9 +9,13 @@ from typing import Annotated
 import typer
 
 import edgesdk
-from edgesdk.cli.console import print_json, say, size, stderr_console
+from edgesdk.cli.console import print_json, say
+from edgesdk.cli.inspect import print_ladder
 from edgesdk.cli.options import Json, examples
-from edgesdk.errors import MissingExtraError
+from edgesdk.cli.progress import StepProgress
+from edgesdk.cloud.config import BuildConfig, preset
+from edgesdk.formats import Artifact
+from edgesdk.formats.ladder import level_table
 
 __all__ = ["EXAMPLES", "build"]
 
@@ -23,4 +27,75 @@ EXAMPLES = examples(
 )
 
 
-def build() -> None: ...
+def build(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL", help="A Hugging Face folder, hf:org/name, a GGUF file, or smollm2.", show_default=False
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for model.edge and build.json.", show_default=False)],
+    preset_name: Annotated[
+        str, typer.Option("--preset", help="default, or fast: less text, a coarser search.")
+    ] = "default",
+    allocate: Annotated[
+        str | None,
+        typer.Option("--allocate", help="measured, uniform or block-influence.", show_default=False),
+    ] = None,
+    max_rate: Annotated[
+        float | None, typer.Option("--max-rate", help="Rate of the smallest level.", show_default=False)
+    ] = None,
+    step: Annotated[
+        float | None, typer.Option("--step", help="Rate from one level to the next.", show_default=False)
+    ] = None,
+    calibration_text: Annotated[
+        Path | None,
+        typer.Option(
+            "--calibration-text", help="Text to calibrate on. Default: sampled from the model.", show_default=False
+        ),
+    ] = None,
+    eval_text: Annotated[
+        Path | None,
+        typer.Option(
+            "--eval-text",
+            help="Text to measure levels on. Default: sampled, unseen by calibration.",
+            show_default=False,
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of all sampling.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Compile a model once into one file that holds all its sizes.
+
+    A build that was stopped goes on where it was: its work lies in OUT/work.
+    """
+    config = _config(preset_name, allocate, max_rate, step, calibration_text, eval_text, seed)
+    with StepProgress() as progress:
+        path = edgesdk.build(model, out, config, progress=progress)
+    artifact = Artifact.open(path)
+    if as_json:
+        print_json(level_table(artifact))
+    else:
+        print_ladder(artifact)
+    say(f"wrote {path}")
+
+
+def _config(
+    name: str,
+    allocate: str | None,
+    max_rate: float | None,
+    step: float | None,
+    calibration_text: Path | None,
+    eval_text: Path | None,
+    seed: int,
+) -> BuildConfig:
+    config = preset(name)
+    ladder = {"method": allocate, "max_rate": max_rate, "step": step}
+    return replace(
+        config,
+        allocate=replace(config.allocate, **{key: value for key, value in ladder.items() if value is not None}),
+        calibrate=replace(
+            config.calibrate, seed=seed, text=str(calibration_text) if calibration_text else config.calibrate.text
+        ),
+        evaluate=replace(config.evaluate, text=str(eval_text) if eval_text else config.evaluate.text),
+    )

@@ -147,10 +147,8 @@ def _load(
     if len(chosen) > 1:
         raise UsageError(f"{' and '.join(chosen)} were given together", hint="give one of --rate, --budget, --level")
     model = edgesdk.load(path, rate=rate, budget=budget, level=level, context=context, threads=threads, verify=verify)
-    served = _served(model)
-    say(
-        f"level {served['level']} of 0 to {len(model.levels) - 1}, rate {served['rate']:.3f}, {size(served['mapped_bytes'])} mapped"
-    )
+    mapped = size(model.levels[model.level].mapped_bytes)
+    say(f"level {model.level} of 0 to {len(model.levels) - 1}, rate {model.rate:.3f}, {mapped} mapped")
     return model
 
 

@@ -14,7 +14,7 @@ from edgesdk.cli.options import Json, examples
 from edgesdk.formats import Artifact, verify_artifact
 from edgesdk.formats.ladder import level_table
 
-__all__ = ["INSPECT_EXAMPLES", "VERIFY_EXAMPLES", "inspect", "verify"]
+__all__ = ["INSPECT_EXAMPLES", "VERIFY_EXAMPLES", "inspect", "print_ladder", "verify"]
 
 INSPECT_EXAMPLES = examples(
     "edgesdk inspect model.edge", "edgesdk inspect model.edge --json", "edgesdk inspect model.edge --header"
@@ -38,7 +38,7 @@ def inspect(
         print_json(level_table(artifact))
     else:
         _print_model(artifact)
-        _print_ladder(artifact)
+        print_ladder(artifact)
         _print_origin(artifact)
 
 
@@ -66,12 +66,12 @@ def _print_model(artifact: Artifact) -> None:
     kinds = [block["kind"] for block in model["blocks"]]
     blocks = ", ".join(f"{kinds.count(kind)} {kind}" for kind in sorted(set(kinds)))
     typer.echo(f"{model['name']} ({model['family']}), format {artifact.edge['format_version']}")
-    typer.echo(
-        f"d_model {model['d_model']}, vocabulary {model['vocab_size']}, context {model['max_context']}; blocks: {blocks}"
-    )
+    sizes = f"d_model {model['d_model']}, vocabulary {model['vocab_size']}, context {model['max_context']}"
+    typer.echo(f"{sizes}; blocks: {blocks}")
 
 
-def _print_ladder(artifact: Artifact) -> None:
+def print_ladder(artifact: Artifact) -> None:
+    """The table of levels for people, on stdout."""
     rows = [
         [
             str(row["index"]),
