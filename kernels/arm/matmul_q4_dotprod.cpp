@@ -1,0 +1,12 @@
+#include "kernels/arm/matmul_dotprod.h"
+
+namespace edge {
+
+matmul_q4_t matmul_q4_dotprod;
+
+void matmul_q4_dotprod(const Panel& w, const Activations& a, int a_column, int n_tokens, int tile_begin, int tile_end, float* y,
+                       int64_t y_stride, bool accumulate) {
+    multiply<Dotprod, CodesQ4>(w, a, a_column, n_tokens, tile_begin, tile_end, y, y_stride, accumulate);
+}
+
+}  // namespace edge

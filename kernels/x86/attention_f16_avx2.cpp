@@ -1,0 +1,10 @@
+#include "kernels/x86/lanes_avx2.h"
+#include "kernels/lanes/attention.h"
+
+namespace edge {
+
+attention_f16_t attention_f16_avx2;
+
+void attention_f16_avx2(const AttentionArgs& args) { attend_all<Float16Cache>(args); }
+
+}  // namespace edge

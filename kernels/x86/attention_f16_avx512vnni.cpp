@@ -1,0 +1,10 @@
+#include "kernels/x86/lanes_avx512vnni.h"
+#include "kernels/lanes/attention.h"
+
+namespace edge {
+
+attention_f16_t attention_f16_avx512vnni;
+
+void attention_f16_avx512vnni(const AttentionArgs& args) { attend_all<Float16Cache>(args); }
+
+}  // namespace edge

@@ -1,0 +1,21 @@
+// Signed byte products without VNNI: |w| times a with the sign of w, as pairs in 16 bits (2 * 127 * 127 fits), then in 32.
+#pragma once
+#include <immintrin.h>
+
+namespace edge {
+namespace {
+
+struct IntDot {
+    static constexpr int kFlip = 0;
+    struct Weight {
+        __m256i value, magnitude;
+    };
+    static Weight prepare(__m256i w) { return {w, _mm256_abs_epi8(w)}; }
+    static __m256i add(__m256i sums, const Weight& w, __m256i a) {
+        const __m256i pairs = _mm256_maddubs_epi16(w.magnitude, _mm256_sign_epi8(a, w.value));
+        return _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+    }
+};
+
+}  // namespace
+}  // namespace edge

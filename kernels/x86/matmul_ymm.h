@@ -1,0 +1,126 @@
+// The parts of matmul_driver.h for 256-bit registers: one register is 8 rows x 4 columns.
+// Include after the definition of `IntDot`: how 32 bytes of weights meet 4 activations repeated 8 times.
+//   kFlip: added to the weights (128: unsigned weights, and the sums start at -128 * sum(activations); or 0)
+//   Weight, prepare(w), add(sums, weight, a)
+#pragma once
+#include <immintrin.h>
+
+#include "kernels/matmul_driver.h"
+
+namespace edge {
+namespace {
+
+inline __m256i load_ymm(const uint8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
+
+inline __m256 widen_halves(const uint16_t* halves) {
+    return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(halves)));
+}
+
+struct CodesQ4 {
+    static constexpr int kUnitBytes = 64;
+    __m256i table;
+    explicit CodesQ4(const Panel& w) {
+        const __m128i values = _mm_loadu_si128(reinterpret_cast<const __m128i*>(w.codebook));
+        table = _mm256_broadcastsi128_si256(_mm_xor_si128(values, _mm_set1_epi8(static_cast<char>(IntDot::kFlip))));
+    }
+    // Rows 8 * part .. 8 * part + 7 of the columns 0..3 (half 0) or 4..7.
+    __m256i read(const uint8_t* unit, int part, int half) const {
+        const __m256i packed = load_ymm(unit + 32 * part), mask = _mm256_set1_epi8(15);
+        return _mm256_shuffle_epi8(table, _mm256_and_si256(half == 0 ? packed : _mm256_srli_epi16(packed, 4), mask));
+    }
+};
+
+struct CodesQ8 {
+    static constexpr int kUnitBytes = 128;
+    explicit CodesQ8(const Panel&) {}
+    __m256i read(const uint8_t* unit, int part, int half) const {
+        const __m256i values = load_ymm(unit + 64 * half + 32 * part);
+        return IntDot::kFlip == 0 ? values : _mm256_xor_si256(values, _mm256_set1_epi8(static_cast<char>(IntDot::kFlip)));
+    }
+};
+
+inline __m256i four_columns(const int8_t* a) {
+    int32_t word;
+    __builtin_memcpy(&word, a, 4);
+    return _mm256_set1_epi32(word);
+}
+
+struct Ymm {
+    static constexpr int kTiles = 1;
+
+    struct Sum {
+        __m256 v[2];
+        explicit Sum(const float* acc) : v{_mm256_load_ps(acc), _mm256_load_ps(acc + 8)} {}
+        void store(float* acc) const {
+            _mm256_store_ps(acc, v[0]);
+            _mm256_store_ps(acc + 8, v[1]);
+        }
+    };
+
+    static void widen(const uint16_t* halves, float* out) {
+        _mm256_store_ps(out, widen_halves(halves));
+        _mm256_store_ps(out + 8, widen_halves(halves + 8));
+    }
+
+    template <class Codes>
+    [[gnu::always_inline]] static inline void step(const Codes& codes, const uint8_t* unit, int n_units, const uint16_t* scales,
+                                                   const Rows& row, Sum& sum) {
+        const __m256i start = _mm256_set1_epi32(-IntDot::kFlip * *row.sums);
+        __m256i sums[2][2] = {{start, _mm256_setzero_si256()}, {start, _mm256_setzero_si256()}};
+        for (int u = 0; u < n_units; ++u, unit += Codes::kUnitBytes) {
+            _mm_prefetch(reinterpret_cast<const char*>(unit + kPrefetchBytes), _MM_HINT_T0);
+            for (int half = 0; half < 2; ++half) {
+                const __m256i a = four_columns(row.codes + 8 * u + 4 * half);
+                for (int part = 0; part < 2; ++part) {
+                    const auto w = IntDot::prepare(codes.read(unit, part, half));
+                    sums[part][half] = IntDot::add(sums[part][half], w, a);
+                }
+            }
+        }
+        for (int part = 0; part < 2; ++part) {
+            const __m256 scale = _mm256_mul_ps(widen_halves(scales + 8 * part), _mm256_set1_ps(*row.scales));
+            const __m256 total = _mm256_cvtepi32_ps(_mm256_add_epi32(sums[part][0], sums[part][1]));
+            sum.v[part] = _mm256_fmadd_ps(total, scale, sum.v[part]);
+        }
+    }
+
+    template <class Codes>
+    static void unpack(const Codes& codes, const uint8_t* unit, int n_units, uint8_t* out, int unit_stride) {
+        for (int u = 0; u < n_units; ++u, unit += Codes::kUnitBytes, out += unit_stride) {
+            for (int i = 0; i < 4; ++i) {
+                _mm256_store_si256(reinterpret_cast<__m256i*>(out + 32 * i), codes.read(unit, i % 2, i / 2));
+            }
+        }
+    }
+
+    template <int kBlockTiles, int kTokens>
+    static void block(const uint8_t* weights, int n_units, const float* scales, const Rows& rows, float* acc) {
+        static_assert(kBlockTiles == 1);
+        __m256i sums[kTokens][2];
+        for (int t = 0; t < kTokens; ++t) {
+            sums[t][0] = sums[t][1] = _mm256_set1_epi32(-IntDot::kFlip * rows.sums[t * rows.group_stride]);
+        }
+        for (int u = 0; u < n_units; ++u, weights += kUnpackedBytes) {
+            for (int half = 0; half < 2; ++half) {
+                const auto upper = IntDot::prepare(load_ymm(weights + 64 * half));
+                const auto lower = IntDot::prepare(load_ymm(weights + 64 * half + 32));
+                for (int t = 0; t < kTokens; ++t) {
+                    const __m256i a = four_columns(rows.codes + t * rows.stride + 8 * u + 4 * half);
+                    sums[t][0] = IntDot::add(sums[t][0], upper, a);
+                    sums[t][1] = IntDot::add(sums[t][1], lower, a);
+                }
+            }
+        }
+        for (int t = 0; t < kTokens; ++t) {
+            const __m256 a_scale = _mm256_set1_ps(rows.scales[t * rows.group_stride]);
+            for (int part = 0; part < 2; ++part) {
+                float* out = acc + t * kTileRows + 8 * part;
+                const __m256 scale = _mm256_mul_ps(_mm256_load_ps(scales + 8 * part), a_scale);
+                _mm256_store_ps(out, _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums[t][part]), scale, _mm256_load_ps(out)));
+            }
+        }
+    }
+};
+
+}  // namespace
+}  // namespace edge
