@@ -72,8 +72,8 @@ def load_model(checkpoint: Checkpoint) -> ModelConfig:
         lines = "\n".join(f"  {line}" for line in problems + _listed("not used", unused_tensors(checkpoint, config)))
         raise ModelError(
             f"the tensors in {checkpoint.source.path} do not fit its configuration (family {family.name}):\n{lines}",
-            hint="a head or bias too much or too little usually means that tie_word_embeddings, attention_bias or "
-            "mlp_bias in config.json does not describe these weights",
+            hint="a head or bias too much or too little usually means that tie_word_embeddings or attention_bias in "
+            "config.json does not describe these weights",
         )
     return config
 

@@ -84,7 +84,7 @@ class Mlp:
     name: str
     width: int
     activation: str
-    sources: Mapping[str, str] = field(repr=False)  # checkpoint names: norm, gate up down, and gate_bias ... or none
+    sources: Mapping[str, str] = field(repr=False)  # checkpoint names: norm, gate up down, and down_bias or none
     kind: str = "mlp"
 
     @property

@@ -159,8 +159,8 @@ def test_same_tensors_and_same_model_as_the_directory(tmp_path: Path, variant: s
     )
 
 
-# The largest error as a share of a block's largest value: half a step; a whole one for the _0 types, whose largest code
-# is clipped; the _1 types span twice the largest value. Float16 scales and minima add their own rounding, 2^-11 of each.
+# The largest error as a share of a block's largest value: half a step; a whole one for the _0 types, whose largest
+# code is clipped; the _1 types span twice the largest value. Float16 scales and minima add 2^-11 of each.
 @pytest.mark.parametrize(
     ("kind", "share"),
     [

@@ -1,0 +1,54 @@
+"""The native engine against the NumPy oracle, at every level: equal to the bit, with any number of threads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from reference_model import ReferenceModel
+from tiny_model import nested_ladder, tiny_config, write_random_artifact
+
+try:
+    from edgesdk.device import load
+except ImportError as error:
+    pytest.skip(f"the native engine is not built: {error}", allow_module_level=True)
+
+SHAPES: dict[str, dict[str, Any]] = {
+    "grouped": {},
+    "untied, biases": {"tied_head": False, "biases": True},
+    "one key head": {"n_heads": 4, "n_kv_heads": 1, "head_dim": 16},
+    "odd width": {"d_model": 72, "width": 168, "n_heads": 3, "n_kv_heads": 3, "head_dim": 24},
+    "wide": {"d_model": 256, "width": 512, "n_heads": 8, "n_kv_heads": 4, "head_dim": 64, "vocab_size": 1000},
+}
+
+
+@pytest.fixture(scope="module", params=SHAPES)
+def artifact(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    config = tiny_config(**SHAPES[request.param])
+    path = tmp_path_factory.mktemp("oracle") / "tiny.edge"
+    write_random_artifact(path, config, nested_ladder(config))
+    return path
+
+
+@pytest.mark.parametrize("level", [0, 1, 2])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_engine_equals_the_oracle(artifact: Path, level: int, threads: int) -> None:
+    tokens = np.random.default_rng(level).integers(0, 300, 37).tolist()
+    expected = ReferenceModel(artifact, level).logits(tokens)
+    model = load(artifact, level=level, threads=threads)
+    logits = model.logits(tokens)
+    assert logits.dtype == np.float32
+    assert expected.std() > 0.1
+    np.testing.assert_array_equal(logits, expected)
+
+
+def test_engine_is_within_the_int8_tolerance_of_the_float_model(artifact: Path) -> None:
+    """The dequantized weights in float64, activations not quantized: what the artifact approximates."""
+    tokens = np.random.default_rng(9).integers(0, 300, 37).tolist()
+    for level in range(3):
+        exact = ReferenceModel(artifact, level, float_activations=True)
+        expected = exact.logits(tokens)
+        error = np.sqrt(np.mean((load(artifact, level=level).logits(tokens) - expected) ** 2))
+        assert error < exact.activation_tolerance() * np.sqrt(np.mean(expected**2))
