@@ -69,6 +69,11 @@ def run(arguments: Sequence[str]) -> int:
     except EdgeError as error:
         complain(error.message, error.hint)
         return 2 if isinstance(error, UsageError) else 1
+    except ModuleNotFoundError as missing:
+        if (missing.name or "edgesdk").startswith("edgesdk"):
+            raise
+        complain(f"this command needs `{missing.name}`, which is not installed", "pip install 'edgesdk[cloud]'")
+        return 1
     except (KeyboardInterrupt, typer.Abort):
         say("stopped")
         return 130
