@@ -134,8 +134,8 @@ private:
             if (match.begin == std::string_view::npos) break;
             from = match.end;
             if (tokenizer_.kind(match.id) == kSpecial && !special_) continue;
-            if (match.begin < done) continue;  // it begins in white space that the token before it took
-            size_t begin = match.begin, end = match.end;
+            // It can begin in white space that the token before it took; it counts nevertheless, as in `tokenizers`.
+            size_t begin = std::max(match.begin, done), end = match.end;
             if (tokenizer_.has_flag(match.id, kTakesSpaceBefore)) begin -= trailing_space(text.substr(done, begin - done));
             if (tokenizer_.has_flag(match.id, kTakesSpaceAfter)) end += leading_space(text.substr(end));
             if (done < begin) between(text.substr(done, begin - done), done == 0);

@@ -1,0 +1,281 @@
+// The C ABI: checks arguments, turns exceptions into a status and this thread's message.
+#include "edge.h"
+
+#include <algorithm>
+#include <cstring>
+#include <exception>
+#include <memory>
+#include <new>
+#include <string>
+
+#include "kernels/registry.h"
+#include "memory.h"
+#include "model.h"
+#include "session.h"
+
+#ifndef EDGE_VERSION
+#error "the build defines EDGE_VERSION"
+#endif
+
+struct edge_model {
+    std::shared_ptr<edge::Model> model;
+};
+struct edge_session {
+    edge::Session session;
+};
+
+namespace {
+
+using edge::ArgumentError;
+
+thread_local std::string last_error;
+
+edge_status fail(edge_status status, const char* message) noexcept {
+    try {
+        last_error = message;
+    } catch (const std::bad_alloc&) {
+        last_error.clear();
+    }
+    return status;
+}
+
+template <typename Work>
+edge_status guard(Work&& work) noexcept {
+    try {
+        work();
+        return EDGE_OK;
+    } catch (const edge::Error& error) {
+        return fail(error.status, error.message.c_str());
+    } catch (const std::bad_alloc&) {
+        return fail(EDGE_OUT_OF_MEMORY, "an allocation failed\nhint: lower the context, or choose a smaller level");
+    } catch (const std::exception& error) {
+        return fail(EDGE_INTERNAL, error.what());
+    } catch (...) {
+        return fail(EDGE_INTERNAL, "an unknown exception was thrown");
+    }
+}
+
+template <typename T>
+void require(const T* pointer, const char* name) {
+    if (!pointer) throw ArgumentError(std::string("`") + name + "` is NULL");
+}
+
+// The caller's struct, which may be older (shorter) or newer (longer) than ours; what is missing is zero.
+template <typename T>
+T read_struct(const T* given) {
+    T own{};
+    if (given) {
+        if (given->struct_size < sizeof(size_t)) throw ArgumentError("`struct_size` is not set");
+        std::memcpy(&own, given, std::min(given->struct_size, sizeof(T)));
+    }
+    own.struct_size = sizeof(T);
+    return own;
+}
+
+template <typename T>
+void write_struct(T* out, T value) {
+    require(out, "out");
+    const size_t size = out->struct_size;
+    if (size < sizeof(size_t)) throw ArgumentError("`struct_size` is not set");
+    value.struct_size = size;
+    std::memcpy(out, &value, std::min(size, sizeof(T)));
+}
+
+void choose_kernels() {
+    static const std::string failure = [] {
+        std::string error;
+        if (edge::select_isa_from_environment(&error)) return std::string();
+        return error.empty() ? std::string("EDGE_ISA names no kernel set of this machine") : error;
+    }();
+    if (!failure.empty()) throw ArgumentError(failure);
+}
+
+// Copies what fits and reports the whole size.
+template <typename T, typename Source>
+void write_list(const Source& values, T* out, size_t capacity, size_t* n_values) {
+    require(n_values, "n");
+    *n_values = values.size();
+    if (!out) return;
+    if (capacity < values.size()) {
+        throw ArgumentError("the output holds " + std::to_string(capacity) + " values, " + std::to_string(values.size()) +
+                            " are needed");
+    }
+    std::copy(values.begin(), values.end(), out);
+}
+
+}  // namespace
+
+extern "C" {
+
+const char* edge_version(void) { return EDGE_VERSION; }
+
+const char* edge_last_error(void) { return last_error.c_str(); }
+
+const char* edge_isa(void) {
+    return guard(choose_kernels) == EDGE_OK ? edge::isa_name() : "";
+}
+
+edge_status edge_memory_budget(uint64_t* bytes, char* why, size_t why_size) {
+    return guard([&] {
+        require(bytes, "bytes");
+        const edge::MemoryBudget budget = edge::measure_memory();
+        *bytes = budget.bytes;
+        if (!why || why_size == 0) return;
+        const size_t n = std::min(why_size - 1, budget.reason.size());
+        std::memcpy(why, budget.reason.data(), n);
+        why[n] = '\0';
+    });
+}
+
+edge_status edge_model_load(const char* path, const edge_load_options* options, edge_model** out) {
+    return guard([&] {
+        require(path, "path");
+        require(out, "out");
+        *out = nullptr;
+        choose_kernels();
+        *out = new edge_model{std::make_shared<edge::Model>(path, read_struct(options))};
+    });
+}
+
+void edge_model_close(edge_model* model) { delete model; }
+
+int32_t edge_model_n_levels(const edge_model* model) { return model->model->artifact().n_levels(); }
+
+edge_status edge_model_level_info(const edge_model* model, int32_t level, edge_level_info* out) {
+    return guard([&] {
+        require(model, "model");
+        const edge::Artifact& artifact = model->model->artifact();
+        if (level < 0 || level >= artifact.n_levels()) {
+            throw ArgumentError("level " + std::to_string(level) + " does not exist\nhint: levels are 0.." +
+                                std::to_string(artifact.n_levels() - 1));
+        }
+        const edge::Level& found = artifact.levels[static_cast<size_t>(level)];
+        write_struct(out, edge_level_info{0, level, level < artifact.n_available(), found.rate, found.mapped_bytes,
+                                          found.file_bytes, found.perplexity, found.kl});
+    });
+}
+
+int32_t edge_model_level(const edge_model* model) { return model->model->choice().level; }
+const char* edge_model_level_reason(const edge_model* model) { return model->model->choice().reason.c_str(); }
+int32_t edge_model_context_tokens(const edge_model* model) { return model->model->demand().context_tokens; }
+int32_t edge_model_vocab_size(const edge_model* model) { return model->model->weights().vocab_size; }
+int32_t edge_model_n_threads(const edge_model* model) { return model->model->demand().n_threads; }
+
+edge_status edge_model_estimate(const edge_model* model, int32_t level, int32_t context_tokens, int32_t kv_bits,
+                                edge_memory* out) {
+    return guard([&] {
+        require(model, "model");
+        edge::Demand demand = model->model->demand();
+        if (context_tokens < 0 || (kv_bits != 0 && kv_bits != 8 && kv_bits != 16)) {
+            throw ArgumentError("context is " + std::to_string(context_tokens) + " and kv_bits " + std::to_string(kv_bits) +
+                                ", expected at least 1 token and 8 or 16 bits");
+        }
+        if (context_tokens) demand.context_tokens = context_tokens;
+        if (kv_bits) demand.kv_bits = kv_bits;
+        const edge::Needs needs = model->model->needs(level, demand);
+        write_struct(out, edge_memory{0, needs.mapped_bytes, needs.kv_bytes, needs.workspace_bytes, needs.total_bytes});
+    });
+}
+
+edge_status edge_model_verify(edge_model* model) {
+    return guard([&] {
+        require(model, "model");
+        model->model->verifier().check();
+    });
+}
+
+const char* edge_model_metadata(const edge_model* model, size_t* n_bytes) {
+    const std::string& text = model->model->artifact().metadata;
+    if (n_bytes) *n_bytes = text.size();
+    return text.c_str();
+}
+
+const char* edge_model_chat_template(const edge_model* model, size_t* n_bytes) {
+    const std::string_view text = model->model->chat_template();
+    if (n_bytes) *n_bytes = text.size();
+    return text.empty() ? nullptr : text.data();
+}
+
+edge_status edge_tokenize(const edge_model* model, const char* text, size_t n_bytes, int32_t special, int32_t add_bos,
+                          int32_t* out, size_t capacity, size_t* n_tokens) {
+    return guard([&] {
+        require(model, "model");
+        if (n_bytes) require(text, "text");
+        const auto tokens = model->model->tokenizer().encode({text, n_bytes}, special != 0, add_bos != 0);
+        write_list(tokens, out, capacity, n_tokens);
+    });
+}
+
+edge_status edge_detokenize(const edge_model* model, const int32_t* tokens, size_t n_tokens, int32_t special, char* out,
+                            size_t capacity, size_t* n_bytes) {
+    return guard([&] {
+        require(model, "model");
+        if (n_tokens) require(tokens, "tokens");
+        write_list(model->model->tokenizer().decode({tokens, n_tokens}, special != 0), out, capacity, n_bytes);
+    });
+}
+
+int32_t edge_is_end_token(const edge_model* model, int32_t token) { return model->model->tokenizer().is_end_token(token); }
+
+edge_status edge_session_open(edge_model* model, edge_session** out) {
+    return guard([&] {
+        require(model, "model");
+        require(out, "out");
+        *out = nullptr;
+        *out = new edge_session{edge::Session(model->model)};
+    });
+}
+
+void edge_session_close(edge_session* session) { delete session; }
+void edge_session_reset(edge_session* session) { session->session.reset(); }
+
+edge_status edge_session_rewind(edge_session* session, int32_t n_tokens) {
+    return guard([&] {
+        require(session, "session");
+        session->session.rewind(n_tokens);
+    });
+}
+
+int32_t edge_session_position(const edge_session* session) { return session->session.n_tokens(); }
+void edge_session_cancel(edge_session* session) { session->session.cancel(); }
+
+edge_status edge_session_feed(edge_session* session, const int32_t* tokens, size_t n_tokens, int32_t all_logits,
+                              float* logits) {
+    return guard([&] {
+        require(session, "session");
+        if (n_tokens) require(tokens, "tokens");
+        session->session.feed({tokens, n_tokens}, all_logits != 0, logits);
+    });
+}
+
+edge_status edge_session_set_sampling(edge_session* session, const edge_sampling* sampling) {
+    return guard([&] {
+        require(session, "session");
+        session->session.set_sampling(read_struct(sampling));
+    });
+}
+
+edge_status edge_session_next(edge_session* session, int32_t* token) {
+    return guard([&] {
+        require(session, "session");
+        require(token, "token");
+        *token = session->session.next();
+    });
+}
+
+edge_status edge_session_generate(edge_session* session, const int32_t* prompt, size_t n_prompt, int32_t max_tokens,
+                                  const char* const* stop, size_t n_stop, edge_text_callback callback, void* user,
+                                  int32_t* n_generated) {
+    return guard([&] {
+        require(session, "session");
+        if (n_prompt) require(prompt, "prompt");
+        if (n_stop) require(stop, "stop");
+        for (size_t i = 0; i < n_stop; ++i) require(stop[i], "stop[i]");
+        int32_t unused;
+        session->session.generate({prompt, n_prompt}, max_tokens, {stop, stop + n_stop},
+                                  [&](std::string_view text) { return !callback || callback(text.data(), text.size(), user) == 0; },
+                                  n_generated ? *n_generated : unused);
+    });
+}
+
+}  // extern "C"

@@ -1,0 +1,41 @@
+// Keys and values of the tokens seen so far, at the level's own head sizes.
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "arena.h"
+#include "weights.h"
+
+namespace edge {
+
+// Per block, key/value head and token one vector of keys and one of values: int8 codes with a float16 scale each, or
+// float16. Heads of one block lie apart so that attention reads one head's tokens in sequence.
+class KvCache {
+public:
+    KvCache(Arena& arena, const Weights& weights, int32_t n_tokens, int32_t bits);
+
+    // Stores key (qk) and value (vo) of one head for the token at `position`.
+    void store(int block, int head, int64_t position, const float* key, const float* value) const;
+
+    // Fills the cache fields of `args` for this head.
+    void view(int block, int head, AttentionArgs& args) const;
+
+    int32_t bits() const { return bits_; }
+
+private:
+    struct Plane {  // of one block: keys or values of all heads
+        uint8_t* data = nullptr;
+        uint16_t* scales = nullptr;
+        int32_t dims = 0;
+        int64_t head_bytes = 0;   // from one head to the next
+        int64_t head_scales = 0;
+    };
+    Plane take(Arena& arena, int32_t n_heads, int32_t dims) const;
+    void put(const Plane& plane, int head, int64_t position, const float* values) const;
+
+    int32_t n_tokens_;
+    int32_t bits_;
+    std::vector<Plane> keys_, values_;  // by block; empty planes for other blocks
+};
+
+}  // namespace edge

@@ -1,0 +1,111 @@
+#include "model.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "memory.h"
+#include "threads.h"
+
+namespace edge {
+namespace {
+
+constexpr int32_t kDefaultContext = 2048;
+constexpr int32_t kMaxThreads = 256;
+
+Demand make_demand(const Artifact& artifact, const edge_load_options& options) {
+    const int32_t longest = artifact.model.max_context;
+    if (options.context_tokens < 0 || options.context_tokens > longest) {
+        throw ArgumentError("context is " + std::to_string(options.context_tokens) + " tokens, this model takes up to " +
+                            std::to_string(longest));
+    }
+    if (options.kv_bits != 0 && options.kv_bits != 8 && options.kv_bits != 16) {
+        throw ArgumentError("kv_bits is " + std::to_string(options.kv_bits) + ", expected 8 or 16");
+    }
+    if (options.n_threads < 0 || options.n_threads > kMaxThreads) {
+        throw ArgumentError("threads is " + std::to_string(options.n_threads) + ", expected 1 to " + std::to_string(kMaxThreads));
+    }
+    Demand demand;
+    demand.context_tokens = options.context_tokens ? options.context_tokens : std::min(longest, kDefaultContext);
+    demand.kv_bits = options.kv_bits ? options.kv_bits : 8;
+    demand.n_threads = options.n_threads ? options.n_threads : std::min(kMaxThreads, usable_cores());
+    return demand;
+}
+
+Choice choose(const Artifact& artifact, const Demand& demand, const edge_load_options& options) {
+    switch (options.choose) {
+        case 0: {
+            const MemoryBudget budget = measure_memory();
+            return choose_by_budget(artifact, demand, budget.bytes, budget.reason);
+        }
+        case 1: return choose_by_rate(artifact, options.rate);
+        case 2: return choose_by_budget(artifact, demand, options.budget_bytes, "the budget as given");
+        case 3: return choose_by_level(artifact, options.level);
+        default: throw ArgumentError("`choose` is " + std::to_string(options.choose) + ", expected 0 to 3");
+    }
+}
+
+edge_verify checked_verify(int32_t verify) {
+    if (verify < EDGE_VERIFY_LAZY || verify > EDGE_VERIFY_OFF) {
+        throw ArgumentError("`verify` is " + std::to_string(verify) + ", expected 0 (lazy), 1 (eager) or 2 (off)");
+    }
+    return static_cast<edge_verify>(verify);
+}
+
+uint64_t vector_bytes(const Artifact& artifact, int level) {
+    Arena measuring;
+    const Weights weights(measuring, artifact, level, nullptr);
+    return measuring.used();
+}
+
+template <typename T>
+std::span<const T> view(const Mapping& mapping, const Range& range) {
+    if (range.begin == range.end) return {};
+    return {reinterpret_cast<const T*>(mapping.at(range.begin)), static_cast<size_t>((range.end - range.begin) / sizeof(T))};
+}
+
+TokenizerTables tokenizer_tables(const Mapping& mapping, const Artifact& artifact) {
+    TokenizerTables tables;
+    tables.bytes = view<uint8_t>(mapping, artifact.token_bytes);
+    tables.offsets = view<uint32_t>(mapping, artifact.token_offsets);
+    tables.kinds = view<uint8_t>(mapping, artifact.token_kinds);
+    tables.sorted = view<uint32_t>(mapping, artifact.token_sorted);
+    tables.merges = view<Merge>(mapping, artifact.token_merges);
+    return tables;
+}
+
+}  // namespace
+
+Model::File::File(const std::string& path) : number(open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
+    if (number < 0) {
+        throw Error{errno == ENOENT ? EDGE_NOT_FOUND : EDGE_IO, "cannot open `" + path + "`: " + strerror(errno)};
+    }
+}
+
+Model::File::~File() { close(number); }
+
+Model::Model(const std::string& path, const edge_load_options& options) : Model(File(path), options) {}
+
+Model::Model(const File& file, const edge_load_options& options)
+    : artifact_(read_artifact(file.number)),
+      demand_(make_demand(artifact_, options)),
+      choice_(choose(artifact_, demand_, options)),
+      mapping_(file.number, artifact_, choice_.level, options.lock_pages != 0),
+      verifier_(artifact_, mapping_, choice_.level, checked_verify(options.verify)),
+      vectors_(vector_bytes(artifact_, choice_.level)),
+      weights_(vectors_, artifact_, choice_.level, &mapping_),
+      tokenizer_(tokenizer_tables(mapping_, artifact_), artifact_.tokenizer) {
+    const auto jinja = view<char>(mapping_, artifact_.chat_template);
+    chat_template_ = {jinja.data(), jinja.size()};
+    if (options.verify == EDGE_VERIFY_EAGER) verifier_.check();
+}
+
+Needs Model::needs(int level, const Demand& demand) const {
+    if (level < 0 || level >= artifact_.n_levels()) choose_by_level(artifact_, level);
+    return level_needs(artifact_, level, demand);
+}
+
+}  // namespace edge

@@ -1,0 +1,241 @@
+// bench, info and selftest.
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <iostream>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "kernels/bench.h"
+#include "kernels/registry.h"
+#include "program.h"
+#include "sha256.h"
+
+namespace edge::run {
+namespace {
+
+using Json = nlohmann::json;
+using Clock = std::chrono::steady_clock;
+
+double since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
+
+double median(std::vector<double> values) {
+    std::sort(values.begin(), values.end());
+    const size_t n = values.size();
+    return n % 2 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
+}
+
+edge_level_info level_info(const ModelHandle& model, int32_t level) {
+    edge_level_info info{};
+    info.struct_size = sizeof info;
+    check(edge_model_level_info(model.get(), level, &info));
+    return info;
+}
+
+edge_memory estimate(const ModelHandle& model, int32_t level) {
+    edge_memory memory{};
+    memory.struct_size = sizeof memory;
+    check(edge_model_estimate(model.get(), level, 0, 0, &memory));
+    return memory;
+}
+
+// FNV-1a of the logits' bits: equal on every machine for the same artifact, level and tokens.
+std::string fingerprint(const std::vector<float>& logits) {
+    uint64_t hash = 0xcbf29ce484222325;
+    const auto* bytes = reinterpret_cast<const unsigned char*>(logits.data());
+    for (size_t i = 0; i < logits.size() * sizeof(float); ++i) hash = (hash ^ bytes[i]) * 0x100000001b3;
+    char text[17];
+    std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(hash));
+    return text;
+}
+
+// Fixed tokens, so that runs compare.
+std::vector<int32_t> fixed_tokens(int32_t n, int32_t vocab_size) {
+    std::vector<int32_t> tokens;
+    for (int32_t i = 0; i < n; ++i) tokens.push_back(static_cast<int32_t>((i * int64_t{7919} + 13) % vocab_size));
+    return tokens;
+}
+
+struct Speed {
+    double prefill_tokens_per_s, decode_tokens_per_s;
+    std::string fingerprint;
+};
+
+Speed measure(const ModelHandle& model, const Options& options) {
+    const SessionHandle session = open_session(model, options.sampling);
+    const int32_t vocab_size = edge_model_vocab_size(model.get());
+    const auto tokens = fixed_tokens(options.prompt_tokens + options.decode_tokens, vocab_size);
+    std::vector<float> logits(static_cast<size_t>(vocab_size));
+    std::vector<double> prefill, decode;
+    const size_t n_prompt = static_cast<size_t>(options.prompt_tokens);
+    for (int run = -1; run < options.runs; ++run) {  // the first one warms up
+        edge_session_reset(session.get());
+        auto begin = Clock::now();
+        check(edge_session_feed(session.get(), tokens.data(), n_prompt, 0, logits.data()));
+        if (run >= 0) prefill.push_back(since(begin));
+        begin = Clock::now();
+        for (size_t i = n_prompt; i < tokens.size(); ++i) {
+            check(edge_session_feed(session.get(), &tokens[i], 1, 0, logits.data()));
+        }
+        if (run >= 0) decode.push_back(since(begin));
+    }
+    return {options.prompt_tokens / median(prefill), options.decode_tokens / median(decode), fingerprint(logits)};
+}
+
+double read_bandwidth(int n_threads, uint64_t bytes) {
+    BenchOptions options;
+    options.n_threads = n_threads;
+    options.memory_bytes = static_cast<int64_t>(bytes);
+    options.op = "stream_read";
+    double best = 0;
+    for (const BenchResult& result : bench_kernels(options)) {
+        if (result.op == "stream_read") best = std::max(best, result.gb_per_s);
+    }
+    return best;
+}
+
+Json bench_level(const ModelHandle& model, const Options& options) {
+    const edge_level_info info = level_info(model, edge_model_level(model.get()));
+    const Speed speed = measure(model, options);
+    const int32_t n_threads = edge_model_n_threads(model.get());
+    const double gb_per_s = speed.decode_tokens_per_s * static_cast<double>(info.mapped_bytes) / 1e9;
+    const double bandwidth = read_bandwidth(n_threads, info.mapped_bytes);
+    Json row = {{"level", info.index},
+                {"rate", info.rate},
+                {"mapped_bytes", info.mapped_bytes},
+                {"total_bytes", estimate(model, info.index).total_bytes},
+                {"isa", edge_isa()},
+                {"threads", n_threads},
+                {"prefill_tokens_per_s", speed.prefill_tokens_per_s},
+                {"decode_tokens_per_s", speed.decode_tokens_per_s},
+                {"gb_per_s", gb_per_s},
+                {"read_gb_per_s", bandwidth},
+                {"logits_hash", speed.fingerprint}};
+    if (bandwidth > 0) row["share_of_read"] = gb_per_s / bandwidth;
+    return row;
+}
+
+std::string short_number(double value, const char* format) {
+    char text[32];
+    std::snprintf(text, sizeof text, format, value);
+    return std::isnan(value) ? "-" : text;
+}
+
+Json measured(double value) { return std::isnan(value) ? Json() : Json(value); }
+
+}  // namespace
+
+int run_bench(const Options& options) {
+    Options each = options;
+    Json rows = Json::array();
+    ModelHandle model = load_model(options);
+    const int32_t first = options.all_levels ? 0 : edge_model_level(model.get());
+    int32_t last = first;
+    if (options.all_levels) {
+        while (last + 1 < edge_model_n_levels(model.get()) && level_info(model, last + 1).available) ++last;
+    }
+    for (int32_t level = first; level <= last; ++level) {
+        if (options.all_levels) {
+            model.reset();
+            each.load.choose = 3;
+            each.load.level = level;
+            model = load_model(each);
+        }
+        rows.push_back(bench_level(model, each));
+        const Json& row = rows.back();
+        if (options.json) continue;
+        std::printf("level %d  rate %.3f  %7.1f MB  prefill %8.1f t/s  decode %7.1f t/s  %5.1f GB/s  %3.0f %% of read  %s  %s x%d\n",
+                    level, row["rate"].get<double>(), row["mapped_bytes"].get<double>() / 1e6,
+                    row["prefill_tokens_per_s"].get<double>(), row["decode_tokens_per_s"].get<double>(),
+                    row["gb_per_s"].get<double>(), 100 * row.value("share_of_read", 0.0),
+                    row["logits_hash"].get<std::string>().c_str(), edge_isa(), row["threads"].get<int>());
+        std::fflush(stdout);
+    }
+    if (options.json) std::cout << Json{{"levels", rows}}.dump() << "\n";
+    return 0;
+}
+
+int run_info(const Options& options) {
+    Options smallest = options;
+    smallest.load.choose = 3;
+    smallest.load.level = 0;
+    smallest.load.verify = EDGE_VERIFY_OFF;
+    edge_model* raw = nullptr;
+    check(edge_model_load(options.artifact.c_str(), &smallest.load, &raw));
+    const ModelHandle model(raw);
+    size_t n_bytes = 0;
+    const char* metadata = edge_model_metadata(raw, &n_bytes);
+    const Json edge = Json::parse(metadata, metadata + n_bytes);
+    Json levels = Json::array();
+    for (int32_t k = 0; k < edge_model_n_levels(raw); ++k) {
+        const edge_level_info info = level_info(model, k);
+        levels.push_back({{"index", k}, {"rate", info.rate}, {"mapped_bytes", info.mapped_bytes}, {"file_bytes", info.file_bytes},
+                          {"ppl", measured(info.perplexity)}, {"kl", measured(info.kl)},
+                          {"gave_up", edge["levels"][static_cast<size_t>(k)].value("gave_up", Json())},
+                          {"available", info.available != 0}, {"total_bytes", estimate(model, k).total_bytes}});
+    }
+    const int32_t context = edge_model_context_tokens(raw);
+    if (options.json) {
+        std::cout << Json{{"name", edge["model"]["name"]}, {"context", context}, {"levels", levels}}.dump(
+                         -1, ' ', false, Json::error_handler_t::replace)
+                  << "\n";
+        return 0;
+    }
+    std::printf("%s\nlevel  rate   mapped MB  file MB  all in MB  perplexity  kl\n",
+                edge["model"]["name"].get<std::string>().c_str());
+    for (int32_t k = 0; k < edge_model_n_levels(raw); ++k) {
+        const edge_level_info info = level_info(model, k);
+        std::printf("%5d  %.3f  %9.1f  %7.1f  %9.1f  %10s  %s%s\n", k, info.rate, static_cast<double>(info.mapped_bytes) / 1e6,
+                    static_cast<double>(info.file_bytes) / 1e6, static_cast<double>(estimate(model, k).total_bytes) / 1e6,
+                    short_number(info.perplexity, "%.2f").c_str(), short_number(info.kl, "%.4f").c_str(),
+                    info.available ? "" : "  (not in this file)");
+    }
+    std::fprintf(stderr, "\"all in\" is what a run needs at context %d\n", context);
+    return 0;
+}
+
+int run_selftest(const Options& options) {
+    Json report = {{"version", edge_version()}, {"isa", edge_isa()}};
+    if (*edge_isa() == '\0') throw Failure(edge_last_error());
+    for (const KernelInfo& kernel : list_kernels()) {
+        if (kernel.chosen) report["kernels"][kernel.op] = kernel.function;
+    }
+    Sha256 fast, plain(true);
+    const std::string data(100'003, 'e');
+    fast.update(data.data(), data.size());
+    plain.update(data.data(), data.size());
+    if (fast.finish() != plain.finish()) throw Failure("SHA-256 instructions and plain code disagree on this machine");
+    if (!options.artifact.empty()) {
+        std::set<std::string> hashes;
+        const std::string best = isa_name();
+        for (const std::string& isa : {std::string("reference"), best}) {
+            std::string error;
+            if (!select_isa(isa, &error)) throw Failure(error);
+            const ModelHandle model = load_model(options);
+            check(edge_model_verify(model.get()));
+            const SessionHandle session = open_session(model, options.sampling);
+            const int32_t vocab_size = edge_model_vocab_size(model.get());
+            const auto tokens = fixed_tokens(std::min(24, edge_model_context_tokens(model.get())), vocab_size);
+            std::vector<float> logits(static_cast<size_t>(vocab_size));
+            check(edge_session_feed(session.get(), tokens.data(), tokens.size(), 0, logits.data()));
+            hashes.insert(fingerprint(logits));
+        }
+        if (hashes.size() != 1) throw Failure("the " + best + " kernels and the reference disagree on this machine");
+        report["logits_hash"] = *hashes.begin();
+    }
+    if (options.json) {
+        std::cout << report.dump() << "\n";
+        return 0;
+    }
+    std::printf("edge-run %s, kernels for %s\n", edge_version(), edge_isa());
+    for (const auto& [op, function] : report["kernels"].items()) {
+        std::printf("  %-14s %s\n", op.c_str(), function.get<std::string>().c_str());
+    }
+    if (!options.artifact.empty()) {
+        std::printf("hashes hold; logits equal the reference to the bit: %s\n", report["logits_hash"].get<std::string>().c_str());
+    }
+    return 0;
+}
+
+}  // namespace edge::run

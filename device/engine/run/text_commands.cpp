@@ -1,0 +1,174 @@
+// generate and chat.
+#include <algorithm>
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+#include <iostream>
+#include <iterator>
+#include <nlohmann/json.hpp>
+
+#include "program.h"
+
+namespace edge::run {
+namespace {
+
+using Json = nlohmann::json;
+using Clock = std::chrono::steady_clock;
+
+edge_session* volatile interrupted_session = nullptr;
+
+void interrupt(int) {
+    if (interrupted_session) edge_session_cancel(interrupted_session);
+}
+
+struct Output {
+    bool print;
+    std::string text;
+    Clock::time_point begin = Clock::now(), first{};
+};
+
+int32_t take_text(const char* utf8, size_t n_bytes, void* user) {
+    auto* output = static_cast<Output*>(user);
+    if (output->text.empty()) output->first = Clock::now();
+    output->text.append(utf8, n_bytes);
+    if (output->print) {
+        std::fwrite(utf8, 1, n_bytes, stdout);
+        std::fflush(stdout);
+    }
+    return 0;
+}
+
+double seconds(Clock::duration duration) { return std::chrono::duration<double>(duration).count(); }
+
+std::string trimmed(const std::string& text) {
+    constexpr const char* kSpace = " \t\r\n\f\v";
+    const size_t begin = text.find_first_not_of(kSpace);
+    return begin == std::string::npos ? "" : text.substr(begin, text.find_last_not_of(kSpace) - begin + 1);
+}
+
+// Writes conversations as the header's `tokenizer.chat` says (formats/SPEC.md section 7).
+class ChatFormat {
+public:
+    explicit ChatFormat(const ModelHandle& model) {
+        size_t n_bytes = 0;
+        const char* metadata = edge_model_metadata(model.get(), &n_bytes);
+        const Json edge = Json::parse(metadata, metadata + n_bytes);
+        chat_ = edge.at("tokenizer").value("chat", Json());
+        if (!chat_.is_object()) {
+            throw Failure("this artifact has no chat format for native programs: its template cannot be written as prefixes and "
+                          "suffixes\nhint: use `edgesdk chat`, which renders the template itself, or `edge-run generate`");
+        }
+    }
+
+    std::string begin(const std::string& system) const {
+        if (system.empty()) return text("default_system");
+        if (!chat_.contains("system") || chat_["system"].is_null()) {
+            throw Failure("this model's chat format takes no system message\nhint: leave --system out");
+        }
+        return wrapped("system", system, "");
+    }
+
+    std::string user(const std::string& content, bool after_system) const {
+        return wrapped("user", content, after_system ? "user_after_system" : "") + text("generation_prompt");
+    }
+
+    // What a turn adds to the conversation once it is complete.
+    std::string turn(const std::string& user, const std::string& assistant, bool after_system) const {
+        return wrapped("user", user, after_system ? "user_after_system" : "") + wrapped("assistant", assistant, "");
+    }
+
+private:
+    std::string text(const char* key) const {
+        const auto found = chat_.find(key);
+        return found != chat_.end() && found->is_string() ? found->get<std::string>() : "";
+    }
+
+    std::string wrapped(const char* role, const std::string& content, const char* other_prefix) const {
+        const auto pair = chat_.at(role).get<std::vector<std::string>>();
+        const Json trim = chat_.value("trim", Json::array());
+        const bool cut = std::find(trim.begin(), trim.end(), role) != trim.end();
+        const bool other = *other_prefix && chat_.contains(other_prefix) && chat_[other_prefix].is_string();
+        return (other ? text(other_prefix) : pair.at(0)) + (cut ? trimmed(content) : content) + pair.at(1);
+    }
+
+    Json chat_;
+};
+
+Json served(const ModelHandle& model) {
+    edge_level_info info{};
+    info.struct_size = sizeof info;
+    check(edge_model_level_info(model.get(), edge_model_level(model.get()), &info));
+    return {{"level", info.index}, {"rate", info.rate}, {"mapped_bytes", info.mapped_bytes}};
+}
+
+}  // namespace
+
+int32_t generate(const SessionHandle& session, const std::vector<int32_t>& prompt, const Options& options,
+                 edge_text_callback on_text, void* user) {
+    std::vector<const char*> stops;
+    for (const std::string& stop : options.stops) stops.push_back(stop.c_str());
+    int32_t n_generated = 0;
+    interrupted_session = session.get();
+    std::signal(SIGINT, interrupt);
+    const edge_status status = edge_session_generate(session.get(), prompt.data(), prompt.size(), options.max_tokens,
+                                                     stops.data(), stops.size(), on_text, user, &n_generated);
+    std::signal(SIGINT, SIG_DFL);
+    interrupted_session = nullptr;
+    check(status);
+    return n_generated;
+}
+
+int run_generate(const Options& options) {
+    std::string prompt = options.prompt;
+    if (prompt == "-") prompt.assign(std::istreambuf_iterator<char>(std::cin), {});
+    if (prompt.empty()) throw UsageError("no prompt was given\nhint: --prompt TEXT, or --prompt - to read stdin");
+    const ModelHandle model = load_model(options);
+    const SessionHandle session = open_session(model, options.sampling);
+    const std::vector<int32_t> tokens = tokenize(model, prompt, false, true);
+    Output output{!options.json, "", Clock::now()};
+    const int32_t n_generated = generate(session, tokens, options, take_text, &output);
+    const auto end = Clock::now();
+    if (output.first == Clock::time_point{}) output.first = end;
+    const double prefill = seconds(output.first - output.begin), decode = seconds(end - output.first);
+    if (options.json) {
+        Json report = served(model);
+        report.update({{"prompt", prompt}, {"text", output.text}, {"prompt_tokens", tokens.size()}, {"tokens", n_generated},
+                       {"first_text_seconds", prefill}, {"seconds", seconds(end - output.begin)}});
+        std::cout << report.dump(-1, ' ', false, Json::error_handler_t::replace) << "\n";
+        return 0;
+    }
+    std::fputs("\n", stdout);
+    std::fprintf(stderr, "%zu prompt tokens, first text after %.0f ms; %d tokens, %.1f per second\n", tokens.size(), prefill * 1e3,
+                 n_generated, n_generated > 1 && decode > 0 ? (n_generated - 1) / decode : 0.0);
+    return 0;
+}
+
+int run_chat(const Options& options) {
+    const ModelHandle model = load_model(options);
+    const ChatFormat format(model);
+    const SessionHandle session = open_session(model, options.sampling);
+    std::string conversation = format.begin(options.system);
+    bool after_system = !options.system.empty();
+    std::vector<int32_t> cached;  // the last prompt
+    for (std::string line; std::fprintf(stderr, "> "), std::getline(std::cin, line) && !trimmed(line).empty();) {
+        const auto tokens = tokenize(model, conversation + format.user(line, after_system), true, false);
+        size_t n_common = 0;
+        while (n_common < cached.size() && n_common + 1 < tokens.size() && cached[n_common] == tokens[n_common]) ++n_common;
+        check(edge_session_rewind(session.get(), static_cast<int32_t>(n_common)));
+        Output output{!options.json, "", Clock::now()};
+        generate(session, {tokens.begin() + static_cast<std::ptrdiff_t>(n_common), tokens.end()}, options, take_text, &output);
+        if (options.json) {
+            Json report = served(model);
+            report.update({{"role", "assistant"}, {"content", output.text}});
+            std::cout << report.dump(-1, ' ', false, Json::error_handler_t::replace) << std::endl;
+        } else {
+            std::fputs("\n", stdout);
+        }
+        conversation += format.turn(line, output.text, after_system);
+        after_system = false;
+        cached = tokens;
+    }
+    return 0;
+}
+
+}  // namespace edge::run

@@ -1,0 +1,52 @@
+// Chooses the next token from logits; the same choice on every machine.
+#pragma once
+#include <cstdint>
+#include <span>
+
+#include "arena.h"
+
+namespace edge {
+
+// xoshiro256** (Blackman, Vigna 2018), seeded through splitmix64.
+class Random {
+public:
+    explicit Random(uint64_t seed);
+    double uniform();  // [0, 1), 53 bits
+
+private:
+    uint64_t state_[4];
+};
+
+// In this order: repetition penalty; at temperature 0 the largest logit (of equals the lowest id); else temperature,
+// top-k, softmax, top-p, min-p, and a draw. A logit that is not a number counts as -infinity.
+class Sampler {
+public:
+    Sampler(Arena& arena, int32_t vocab_size);
+
+    // Throws EDGE_BAD_ARGUMENT for values out of range. Restarts the random numbers.
+    void set(const edge_sampling& sampling);
+
+    // history: all tokens so far, prompt included; each that occurs in it is penalized once.
+    int32_t sample(std::span<const float> logits, std::span<const int32_t> history);
+
+private:
+    struct Candidate {
+        float logit;
+        float weight;  // exp of its distance to the largest
+        int32_t id;
+    };
+    static bool likelier(const Candidate& a, const Candidate& b);
+    void penalize(std::span<const int32_t> history);
+    int32_t keep_top_k();
+    int32_t keep_top_p(int32_t n);
+    int32_t draw(int32_t n);
+
+    Candidate* candidates_;  // (vocab_size)
+    uint8_t* seen_;          // (vocab_size), zero between calls
+    int32_t vocab_size_;
+    float temperature_ = 0, top_p_ = 1, min_p_ = 0, penalty_ = 1;
+    int32_t top_k_ = 0;
+    Random random_{0};
+};
+
+}  // namespace edge

@@ -1,0 +1,48 @@
+// The forward pass of the llama kind: blocks of attention and gated MLP around a residual.
+#pragma once
+#include <atomic>
+#include <cstdint>
+#include <initializer_list>
+
+#include "kv_cache.h"
+#include "threads.h"
+#include "weights.h"
+#include "workspace.h"
+
+namespace edge {
+
+// Borrows everything; one session owns it all. Each result is defined to the bit by kernels/ops.h: it depends neither on
+// the number of threads nor on how tokens are cut into calls.
+class Transformer {
+public:
+    Transformer(const Weights& weights, const KvCache& cache, Workspace& workspace, ThreadPool& pool)
+        : weights_(weights), cache_(cache), work_(workspace), pool_(pool) {}
+
+    // Pushes n <= workspace.n tokens through all blocks, as positions position .. position + n - 1, and stores their keys
+    // and values. Returns false, leaving nothing usable behind, when `cancelled` became true.
+    bool forward(const int32_t* tokens, int n, int64_t position, const std::atomic<bool>& cancelled);
+
+    // Logits of tokens first .. first + n - 1 of the last chunk: (n, vocab_size). Call it once per chunk.
+    void head(int first, int n, float* logits);
+
+private:
+    struct Product {  // weight times the quantized activations
+        const Weight* weight;
+        float* y;
+        int64_t y_stride;
+    };
+    void normalize(const float* gain, const float* x, int group, int n);
+    void quantize(const float* x, int64_t stride, int columns, int group, int n);
+    void multiply(std::initializer_list<Product> products, int n);
+    void attention(const Block& block, int index, int n, int64_t position);
+    void turn_and_store(const Block& block, int index, int token, int64_t position, int thread);
+    void attend(const Block& block, int index, int head, int token, int64_t position, int thread);
+    void mlp(const Block& block, int n);
+
+    const Weights& weights_;
+    const KvCache& cache_;
+    Workspace& work_;
+    ThreadPool& pool_;
+};
+
+}  // namespace edge

@@ -1,0 +1,54 @@
+// Checks the mapped runs against the SHA-256 of the header, in the background or at once.
+#pragma once
+#include <array>
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "artifact.h"
+#include "mapping.h"
+
+namespace edge {
+
+class Verifier {
+public:
+    // The mapping must outlive the verifier. LAZY starts a thread; EAGER and OFF start nothing.
+    Verifier(const Artifact& artifact, const Mapping& mapping, int level, edge_verify mode);
+    ~Verifier();
+    Verifier(const Verifier&) = delete;
+    Verifier& operator=(const Verifier&) = delete;
+
+    // Checks all runs, if that has not happened, and waits for the result. Throws EDGE_BAD_HASH.
+    void check();
+
+    // What results wait for: returns at once when verification is off or has passed. Throws EDGE_BAD_HASH, and
+    // EDGE_CANCELLED when `cancelled` becomes true while waiting.
+    void wait(const std::atomic<bool>& cancelled);
+
+private:
+    enum class State { idle, running, passed, failed };
+    struct Job {
+        const uint8_t* data;
+        uint64_t n_bytes;
+        size_t run;
+        std::string sha256;
+    };
+    void work();
+    void finish(State state, std::string failure);
+    [[noreturn]] void fail() const;
+
+    std::vector<Job> jobs_;
+    edge_verify mode_;
+    std::atomic<State> state_{State::idle};
+    std::atomic<bool> stop_{false};
+    std::string failure_;
+    std::mutex mutex_;
+    std::condition_variable changed_;
+    std::thread thread_;
+};
+
+}  // namespace edge

@@ -1,0 +1,141 @@
+#include "weights.h"
+
+#include <cstring>
+
+#include "kernels/float16.h"
+
+namespace edge {
+namespace {
+
+// Collects what a level uses of each weight and vector.
+class Binder {
+public:
+    Binder(Arena& arena, const Artifact& artifact, int level, const Mapping* mapping)
+        : arena_(arena), artifact_(artifact), level_(level), mapping_(mapping) {
+        codebooks_ = arena.take<Codebook>(artifact.codebooks.size());
+        if (mapping) std::memcpy(codebooks_, artifact.codebooks.data(), artifact.codebooks.size() * sizeof(Codebook));
+    }
+
+    Weight weight(const std::vector<PanelPiece>& pieces, bool column_panels) {
+        Weight weight;
+        weight.column_panels = column_panels;
+        size_t n_used = 0;
+        for (const PanelPiece& piece : pieces) {
+            if (!used(piece.run)) continue;
+            weight.rows = piece.row_end;
+            weight.columns = piece.column_end;
+            weight.group = piece.group;
+            ++n_used;
+        }
+        auto* panels = arena_.take<WeightPanel>(n_used);
+        if (!mapping_) return weight;
+        weight.panels = {panels, n_used};
+        for (const PanelPiece& piece : pieces) {
+            if (used(piece.run)) *panels++ = view(piece);
+        }
+        return weight;
+    }
+
+    // F32 pieces side by side; nullptr when there are none.
+    const float* gather(const std::vector<VectorPiece>& pieces) {
+        uint64_t size = 0;
+        for (const VectorPiece& piece : pieces) size += used(piece.run) ? static_cast<uint64_t>(piece.size) : 0;
+        auto* values = arena_.take<float>(size);
+        if (!mapping_ || size == 0) return nullptr;
+        uint64_t at = 0;
+        for (const VectorPiece& piece : pieces) {
+            if (!used(piece.run) || piece.size == 0) continue;
+            std::memcpy(values + at, mapping_->at(piece.begin), static_cast<size_t>(piece.size) * sizeof(float));
+            at += static_cast<uint64_t>(piece.size);
+        }
+        return values;
+    }
+
+    // The one F16 bias of this level, widened; nullptr when there is none.
+    const float* widen(const std::vector<VectorPiece>& pieces) {
+        for (const VectorPiece& piece : pieces) {
+            if (!used(piece.run)) continue;
+            auto* values = arena_.take<float>(static_cast<uint64_t>(piece.size));
+            if (!mapping_) return nullptr;
+            const auto* halves = reinterpret_cast<const uint16_t*>(mapping_->at(piece.begin));
+            for (int32_t i = 0; i < piece.size; ++i) values[i] = f16_to_f32(halves[i]);
+            return values;
+        }
+        return nullptr;
+    }
+
+private:
+    bool used(int32_t run) const { return artifact_.runs[static_cast<size_t>(run)].used_by(level_); }
+
+    WeightPanel view(const PanelPiece& piece) const {
+        WeightPanel out{};
+        Panel& panel = out.panel;
+        panel.rows = piece.row_end - piece.row_begin;
+        panel.columns = piece.column_end - piece.column_begin;
+        panel.group = piece.group;
+        const int64_t code_bytes = int64_t{panel.columns} * piece.bits * 2;  // of one tile
+        panel.codes = mapping_->at(piece.begin);
+        panel.scales = reinterpret_cast<const uint16_t*>(panel.codes + panel_tiles(panel) * code_bytes);
+        panel.codebook = piece.bits == 4 ? codebooks_[piece.codebook].data() : nullptr;
+        out.matmul = piece.bits == 4 ? ops().matmul_q4 : ops().matmul_q8;
+        out.row_begin = piece.row_begin;
+        out.column_begin = piece.column_begin;
+        out.tile_bytes = code_bytes + int64_t{panel_groups(panel)} * kTileRows * 2;
+        return out;
+    }
+
+    Arena& arena_;
+    const Artifact& artifact_;
+    int level_;
+    const Mapping* mapping_;
+    Codebook* codebooks_;
+};
+
+Block bind_block(Binder& binder, const BlockSpec& spec, const std::array<int32_t, 2>& kept) {
+    Block block;
+    block.kind = spec.kind;
+    block.dropped = kept[0] == 0;
+    block.norm = binder.gather(spec.norm);
+    block.bias = binder.widen(spec.bias);
+    if (spec.kind == BlockKind::attention) {
+        block.n_heads = spec.n_heads;
+        block.n_kv_heads = spec.n_kv_heads;
+        block.qk = kept[0];
+        block.vo = kept[1];
+        block.qk_quantum = spec.axes[0].quantum;
+        block.vo_quantum = spec.axes[1].quantum;
+        block.softmax_scale = spec.softmax_scale;
+        block.inv_freq = binder.gather(spec.inv_freq);
+        for (int i = 0; i < 2; ++i) block.row_bias[i] = binder.gather(spec.row_bias[i]);
+        block.q = binder.weight(spec.weights[kQ], false);
+        block.k = binder.weight(spec.weights[kK], false);
+        block.v = binder.weight(spec.weights[kV], false);
+        block.o = binder.weight(spec.weights[kO], true);
+    } else {
+        block.width = kept[0];
+        block.gate = binder.weight(spec.weights[kGate], false);
+        block.up = binder.weight(spec.weights[kUp], false);
+        block.down = binder.weight(spec.weights[kDown], true);
+    }
+    return block;
+}
+
+}  // namespace
+
+Weights::Weights(Arena& arena, const Artifact& artifact, int level, const Mapping* mapping)
+    : d_model(artifact.model.d_model),
+      vocab_size(artifact.model.vocab_size),
+      norm_eps(artifact.model.norm_eps),
+      embedding_scale(artifact.model.embedding_scale) {
+    Binder binder(arena, artifact, level, mapping);
+    const auto& allocation = artifact.levels[static_cast<size_t>(level)].allocation;
+    blocks.reserve(allocation.size());
+    for (size_t b = 0; b < allocation.size(); ++b) {
+        blocks.push_back(bind_block(binder, artifact.model.blocks[b], allocation[b]));
+    }
+    norm = binder.gather(artifact.model.norm);
+    embed = binder.weight(artifact.model.embed, false);
+    head = binder.weight(artifact.model.head, false);
+}
+
+}  // namespace edge

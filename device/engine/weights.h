@@ -1,0 +1,62 @@
+// A level's weights as the forward pass reads them: views into the mapping, and small vectors gathered from their pieces.
+#pragma once
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "arena.h"
+#include "artifact.h"
+#include "kernels/registry.h"
+#include "mapping.h"
+
+namespace edge {
+
+struct WeightPanel {
+    Panel panel;
+    matmul_t* matmul;
+    int64_t row_begin;     // where its rows and columns lie in the weight
+    int32_t column_begin;
+    int64_t tile_bytes;    // cost of one tile of rows
+};
+
+// (rows, columns), tiled by row panels or by column panels.
+struct Weight {
+    std::span<const WeightPanel> panels;
+    bool column_panels = false;
+    int64_t rows = 0;
+    int32_t columns = 0;
+    int32_t group = 8;  // of the activations it reads
+};
+
+struct Block {
+    BlockKind kind = BlockKind::mlp;
+    bool dropped = false;         // only the bias is left
+    const float* norm = nullptr;  // (d_model)
+    const float* bias = nullptr;  // (d_model) added to the output, or nullptr
+
+    // attention
+    int32_t n_heads = 0, n_kv_heads = 0;
+    int32_t qk = 0, vo = 0;       // kept elements per head
+    int32_t qk_quantum = 8, vo_quantum = 8;
+    float softmax_scale = 0;
+    const float* inv_freq = nullptr;     // (qk / quantum, n_kv_heads, quantum / 2)
+    const float* row_bias[2] = {};       // q, k in axis order, or nullptr
+    Weight q, k, v, o;
+
+    // mlp
+    int32_t width = 0;
+    Weight gate, up, down;
+};
+
+// Shapes and views of one level. `mapping` == nullptr: measures; only shapes are filled and the arena counts.
+struct Weights {
+    Weights(Arena& arena, const Artifact& artifact, int level, const Mapping* mapping);
+
+    int32_t d_model, vocab_size;
+    float norm_eps, embedding_scale;
+    std::vector<Block> blocks;
+    const float* norm = nullptr;
+    Weight embed, head;
+};
+
+}  // namespace edge

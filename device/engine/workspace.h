@@ -1,0 +1,39 @@
+// The buffers of one forward pass, sized once for a level, a context length and a number of threads.
+#pragma once
+#include <cstdint>
+
+#include "arena.h"
+#include "kernels/ops.h"
+#include "weights.h"
+
+namespace edge {
+
+inline constexpr int32_t kChunkTokens = 128;  // tokens that a prefill pushes through the layers together
+
+// n: tokens of a chunk. Wide rows hold whatever a block needs at that moment: queries, head outputs, gate or up.
+struct Workspace {
+    Workspace(Arena& arena, const Weights& weights, int32_t context_tokens, int n_threads);
+
+    struct Thread {
+        float* scores;        // (queries per key/value head, context rounded up to 16)
+        float* cosine;        // (n_kv_heads * qk / 2)
+        float* sine;
+        float* key;           // (n_kv_heads * qk) head-major
+        float* value;         // (n_kv_heads * vo)
+    };
+
+    int32_t n;
+    int64_t wide;             // row length of wide1, wide2
+    int64_t kv;               // row length of keys, values
+    float* x;                 // (n, d_model) the residual
+    float* y;                 // (n, d_model) normed residual, then the block's output
+    float* wide1;             // (n, wide)
+    float* wide2;             // (n, wide)
+    float* keys;              // (n, kv)
+    float* values;            // (n, kv)
+    Activations activations;  // rows for the widest input and the smallest group
+    float* logits;            // (vocab_size) of the last token
+    std::vector<Thread> threads;
+};
+
+}  // namespace edge
