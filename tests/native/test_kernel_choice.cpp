@@ -20,7 +20,9 @@ void check(bool held, const std::string& what) {
 std::string chosen(const std::string& op) {
     std::string found;
     for (const KernelInfo& kernel : list_kernels()) {
-        if (kernel.op == op && kernel.chosen) found += (found.empty() ? "" : " ") + std::string(kernel.function);
+        if (kernel.op != op || !kernel.chosen) continue;
+        if (!found.empty()) found += " and ";
+        found += kernel.function;
     }
     return found;
 }
