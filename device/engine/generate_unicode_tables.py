@@ -1,8 +1,8 @@
 """Writes unicode_tables.h: character classes for the pre-tokenizers and the data of Unicode NFC.
 
-The tables must agree with the Hugging Face `tokenizers` library, whose parts follow different Unicode versions (its regular
-expressions are older than its digit test). So the library itself is asked about every code point, and the result is checked
-against it again before it is written.
+The tables must agree with the Hugging Face `tokenizers` library, whose parts follow different Unicode versions (its NFC
+is older than its regular expressions, and those are older than its digit test). So the library itself is asked about
+every code point.
 
     python device/engine/generate_unicode_tables.py      (needs `tokenizers`; writes beside this file)
 """
@@ -132,13 +132,14 @@ def array(comment: str, declaration: str, values: Iterable[int], text: Callable[
 
 
 def main() -> None:
+    """Writes the header beside this file."""
     full = full_decompositions()
     pairs = decomposition_pairs(full)
     packed = [c << 42 | a << 21 | b for c, (a, b) in sorted(pairs.items())]
     parts = [
         HEADER.format(version=tokenizers.__version__),
         array(
-            "first code point of a run << 3 | class: 1 letter, 2 number, 3 white space, 0 other; + 4: a digit to split off",
+            "first code point of a run << 3 | class: 1 letter, 2 number, 3 white space, 0 other; 4 more: a split digit",
             "uint32_t kCharacterClasses",
             boundaries(character_classes(), 3),
             hex,
