@@ -39,14 +39,17 @@ class RankConfig:
 class AllocateConfig:
     """method: a name in allocate.METHODS. The ladder goes from rate 0 to max_rate in steps of `step`.
 
-    n_windows, window_tokens: calibration text on which losses are measured.
+    n_windows, window_tokens: calibration text on which losses are measured. rounds: how often, along the way.
+    fractions: of an axis' present size, at which its loss is measured (beside 0).
     """
 
     method: str = "measured"
     max_rate: float = 0.35
     step: float = 0.05
-    n_windows: int = 4
-    window_tokens: int = 384
+    n_windows: int = 3
+    window_tokens: int = 256
+    rounds: int = 2
+    fractions: tuple[float, ...] = (0.8, 0.5)
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ PRESETS = {
     "default": BuildConfig(),
     "fast": BuildConfig(
         calibrate=CalibrateConfig(n_windows=32, window_tokens=256),
-        allocate=AllocateConfig(n_windows=2, window_tokens=256),
+        allocate=AllocateConfig(n_windows=2, rounds=1, fractions=(0.6,)),
         evaluate=EvaluateConfig(n_windows=4, window_tokens=512),
     ),
 }

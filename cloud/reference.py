@@ -104,8 +104,11 @@ def mask_block(block: Block, weights: BlockWeights, kept: Sequence[int]) -> dict
 
 
 def run_block(block: Block, weights: BlockWeights, x: Tensor, norm_eps: float, tap: Tap | None = None) -> Tensor:
-    """x + block(norm(x)); x: (batch, tokens, d_model), positions start at 0."""
-    normed = _see(tap, "input", F.rms_norm(x, x.shape[-1:], weights["norm"], norm_eps))
+    """x + block(norm(x)); x: (batch, tokens, d_model), positions start at 0.
+
+    Products are computed in the dtype of the weights (bfloat16 is allowed), everything else in the dtype of x.
+    """
+    normed = _see(tap, "input", F.rms_norm(x, x.shape[-1:], weights["norm"].to(x.dtype), norm_eps))
     output = _mlp(weights, normed, tap) if isinstance(block, Mlp) else _attention(block, weights, normed, tap)
     if "bias" in weights:
         output = output + weights["bias"]
@@ -113,12 +116,12 @@ def run_block(block: Block, weights: BlockWeights, x: Tensor, norm_eps: float, t
 
 
 def _attention(block: Attention, weights: BlockWeights, x: Tensor, tap: Tap | None) -> Tensor:
-    if weights["o"].shape[2] == 0:
+    if weights["o"].shape[2] == 0:  # dropped: only its bias is left
         return torch.zeros_like(x)
 
     def project(role: str) -> Tensor:
         heads, size, _ = weights[role].shape
-        y = (x @ weights[role].reshape(heads * size, -1).T).unflatten(-1, (heads, size))
+        y = _multiply(x, weights[role].flatten(0, 1)).unflatten(-1, (heads, size))
         return _see(tap, role, y + weights[f"{role}_bias"] if f"{role}_bias" in weights else y)
 
     q, k, v = project("q"), project("k"), project("v")
@@ -130,7 +133,7 @@ def _attention(block: Attention, weights: BlockWeights, x: Tensor, tap: Tap | No
     v = v.repeat_interleave(repeats, dim=2).transpose(1, 2)
     z = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=block.softmax_scale).transpose(1, 2)
     z = _see(tap, "z", z)
-    return z.flatten(-2) @ weights["o"].flatten(1).T
+    return _multiply(z.flatten(-2), weights["o"].flatten(1))
 
 
 def _rotate(x: Tensor, angle: Tensor) -> Tensor:
@@ -141,8 +144,13 @@ def _rotate(x: Tensor, angle: Tensor) -> Tensor:
 
 
 def _mlp(weights: BlockWeights, x: Tensor, tap: Tap | None) -> Tensor:
-    hidden = _see(tap, "hidden", F.silu(x @ weights["gate"].T) * (x @ weights["up"].T))
-    return hidden @ weights["down"].T
+    hidden = _see(tap, "hidden", F.silu(_multiply(x, weights["gate"])) * _multiply(x, weights["up"]))
+    return _multiply(hidden, weights["down"])
+
+
+def _multiply(x: Tensor, weight: Tensor) -> Tensor:
+    """x weight^T in the weight's dtype, returned in the dtype of x."""
+    return (x.to(weight.dtype) @ weight.T).to(x.dtype)
 
 
 def _see(tap: Tap | None, name: str, value: Tensor) -> Tensor:

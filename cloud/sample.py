@@ -30,7 +30,10 @@ def sample_windows(
     """
     dtype = torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
     weights = [
-        {name: t if name in ("norm", "inv_freq", "bias") else t.to(dtype) for name, t in decoder.block_weights(i).items()}
+        {
+            name: t if name in ("norm", "inv_freq", "bias") else t.to(dtype)
+            for name, t in decoder.block_weights(i).items()
+        }
         for i in range(len(decoder.config.blocks))
     ]
     head = decoder.head.to(dtype)

@@ -71,4 +71,6 @@ def sort_moments(block: Block, moments: Moments, order: Order) -> dict[str, Tens
     z = out["z"].double().reshape(heads, size, heads, size)
     z = torch.einsum("hia,hixj,xjb->haxb", rotation, z, rotation).reshape(heads * size, heads * size)
     mean = torch.einsum("hia,hi->ha", rotation, out["z_mean"].double())
-    return {**out, "z": z.float(), "z_mean": mean.float()}
+    k_energy = torch.gather(out["k_energy"], 1, order.pairs)
+    q_energy = torch.gather(out["q_energy"], 1, order.pairs.repeat_interleave(heads // block.n_kv_heads, dim=0))
+    return {**out, "z": z.float(), "z_mean": mean.float(), "q_energy": q_energy, "k_energy": k_energy}

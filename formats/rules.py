@@ -115,7 +115,7 @@ def _check_attention(block: Mapping[str, Any], i: int) -> None:
         if size % quantum or (name == "qk" and quantum % 2):
             raise ArtifactError(f"model.blocks[{i}].axes.{name} is {[size, quantum]} (rule 3)")
     row_bias = block.get("row_bias", [])
-    if not isinstance(row_bias, list) or not set(row_bias) <= {"q", "k", "v"}:
+    if not isinstance(row_bias, list) or not set(row_bias) <= {"q", "k"}:
         raise ArtifactError(f"model.blocks[{i}].row_bias is {row_bias!r} (rule 3)")
 
 

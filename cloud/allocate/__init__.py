@@ -1,0 +1,19 @@
+"""Allocation: which blocks give up how much at each level. One file per method, one line each here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from edgesdk.cloud.allocate import block_influence, measured, uniform
+from edgesdk.cloud.allocate.inputs import AllocateInputs
+from edgesdk.cloud.pack import Allocation
+
+__all__ = ["METHODS", "AllocateInputs", "AllocateMethod"]
+
+AllocateMethod = Callable[[AllocateInputs], list[Allocation]]
+
+METHODS: dict[str, AllocateMethod] = {
+    "measured": measured.allocate,  # least measured KL per byte first
+    "uniform": uniform.allocate,  # baseline: the same rate everywhere
+    "block-influence": block_influence.allocate,  # baseline: UniQL's softmax of block influence
+}

@@ -1,0 +1,31 @@
+"""What an allocation method is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from edgesdk.cloud.config import AllocateConfig
+from edgesdk.cloud.families.blocks import ModelConfig
+from edgesdk.cloud.reference import Decoder
+
+__all__ = ["AllocateInputs"]
+
+
+@dataclass(frozen=True)
+class AllocateInputs:
+    """decoder: the sorted float model. moments: of a sorted block, by index. windows: (n, tokens) calibration text.
+
+    layer_similarity: mean cosine between each layer's input and output. group: columns per quantization scale.
+    """
+
+    config: ModelConfig
+    settings: AllocateConfig
+    group: int
+    decoder: Decoder
+    moments: Callable[[int], dict[str, Tensor]]
+    layer_similarity: tuple[float, ...]
+    windows: Tensor
+    progress: Callable[[int, int], None] | None = None

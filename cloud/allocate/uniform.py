@@ -1,0 +1,16 @@
+"""Baseline: every layer gives up the same share."""
+
+from __future__ import annotations
+
+from edgesdk.cloud.allocate.inputs import AllocateInputs
+from edgesdk.cloud.allocate.layers import layer_ladder, layer_names, target_rates
+from edgesdk.cloud.pack import Allocation
+
+__all__ = ["allocate"]
+
+
+def allocate(inputs: AllocateInputs) -> list[Allocation]:
+    """The ladder, smallest level first."""
+    n_layers = len(layer_names(inputs.config))
+    rates = target_rates(inputs.settings.max_rate, inputs.settings.step)
+    return layer_ladder(inputs.config, rates, lambda rate: [rate] * n_layers, inputs.group)

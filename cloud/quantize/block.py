@@ -1,0 +1,102 @@
+"""Quantizes one sorted block into the tensors of the artifact, axes in file order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from edgesdk.cloud.config import QuantizeConfig
+from edgesdk.cloud.families.blocks import Attention, Block, Weight
+from edgesdk.cloud.pack import QuantizedWeight, weight_group
+from edgesdk.cloud.quantize import METHODS
+from edgesdk.cloud.reference import BlockWeights
+from edgesdk.formats.axes import frequency_order, head_order
+
+__all__ = ["block_vectors", "dequantized", "quantize_block", "quantize_rows_8bit"]
+
+_MOMENT_OF = {"q": "input", "k": "input", "v": "input", "gate": "input", "up": "input", "o": "z", "down": "hidden"}
+
+
+def quantize_block(
+    block: Block, weights: BlockWeights, moments: Mapping[str, Tensor], settings: QuantizeConfig
+) -> dict[str, QuantizedWeight]:
+    """Quantizes every weight of a sorted block; blocks do not depend on each other.
+
+    The moments are those of the float model, so the result is the same on one machine or many.
+    """
+    method = METHODS[settings.method]
+    out = {}
+    for weight in block.weights:
+        matrix = _file_order(block, weight, weights[weight.role])
+        moment = moments[_MOMENT_OF[weight.role]]
+        if weight.columns is not None and weight.columns[0] != "width":
+            order = torch.from_numpy(_order(block, weight.columns, paired=False))
+            moment = moment[order][:, order]
+        group = weight_group(block, weight.role, settings.group)
+        codes, scales, grid = method(matrix, moment, group, settings.damping)
+        out[weight.role] = QuantizedWeight(codes.numpy(), scales.half().numpy(), 4, group, grid.values)
+    return out
+
+
+def dequantized(block: Block, weight: Weight, quantized: QuantizedWeight) -> Tensor:
+    """The stored weight in float32 and in the natural order of `reference`."""
+    if quantized.codebook is None:
+        raise ValueError("block weights have a codebook")
+    values = torch.tensor(quantized.codebook, dtype=torch.float32)[torch.from_numpy(quantized.codes).long()]
+    wide = torch.from_numpy(quantized.scales).float().repeat_interleave(quantized.group, dim=1)
+    matrix = values * wide[:, : values.shape[1]]
+    natural = torch.empty_like(matrix)
+    if weight.rows is not None and weight.rows[0] != "width":
+        natural[torch.from_numpy(_order(block, weight.rows, paired=weight.rows[0] == "qk"))] = matrix
+        return natural.unflatten(0, (weight.rows[1], -1))
+    if weight.columns is not None and weight.columns[0] != "width":
+        natural[:, torch.from_numpy(_order(block, weight.columns, paired=False))] = matrix
+        return natural.unflatten(1, (weight.columns[1], -1))
+    return matrix
+
+
+def block_vectors(block: Block, weights: BlockWeights) -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]:
+    """Norm gain, inverse frequencies and row biases in file order."""
+    out = {"norm": weights["norm"].numpy()}
+    if isinstance(block, Attention):
+        quantum = next(axis.quantum for axis in block.axes if axis.name == "qk")
+        order = frequency_order(block.n_kv_heads, block.head_dim, quantum)
+        out["inv_freq"] = weights["inv_freq"].flatten().numpy()[order]
+        for role, heads in (("q", block.n_heads), ("k", block.n_kv_heads)):
+            if f"{role}_bias" in weights:
+                out[f"{role}_bias"] = (
+                    weights[f"{role}_bias"].flatten().numpy()[_order(block, ("qk", heads), paired=True)]
+                )
+    return out
+
+
+def quantize_rows_8bit(weight: Tensor, group: int) -> QuantizedWeight:
+    """8-bit codes for embeddings and heads: value / scale rounded, scale = largest |value| of the group / 127."""
+    rows, columns = weight.shape
+    n_groups = -(-columns // group)
+    padded = torch.zeros((rows, n_groups * group))
+    padded[:, :columns] = weight
+    grouped = padded.reshape(rows, n_groups, group)
+    scales = (grouped.abs().amax(2) / 127).clamp_min(2.0**-20).half()
+    codes = (grouped / scales.float()[:, :, None]).round().clamp(-127, 127).to(torch.int8)
+    flat = codes.reshape(rows, -1)[:, :columns].contiguous()
+    return QuantizedWeight(flat.numpy().view(np.uint8), scales.numpy(), 8, group, None)
+
+
+def _file_order(block: Block, weight: Weight, natural: Tensor) -> Tensor:
+    """(rows, columns) with head axes quantum-major."""
+    if weight.rows is not None and weight.rows[0] != "width":
+        order = _order(block, weight.rows, paired=weight.rows[0] == "qk")
+        return natural.flatten(0, 1)[torch.from_numpy(order)]
+    if weight.columns is not None and weight.columns[0] != "width":
+        return natural.flatten(1)[:, torch.from_numpy(_order(block, weight.columns, paired=False))]
+    return natural.contiguous()
+
+
+def _order(block: Block, axis: tuple[str, int], *, paired: bool) -> np.ndarray[Any, np.dtype[np.int64]]:
+    declared = next(a for a in block.axes if a.name == axis[0])
+    return head_order(axis[1], declared.size, declared.quantum, paired=paired)

@@ -1,0 +1,108 @@
+"""Every rule of SPEC.md has a hostile file, and the NumPy reader refuses it with an error that names a rule."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from edgesdk.errors import ArtifactError, HashError, TruncatedError, UsageError
+from edgesdk.formats import Artifact, verify_artifact
+from edgesdk.formats.axes import frequency_order, head_order
+from edgesdk.formats.tiles import pack_panel, unpack_panel
+from hostile import CASES, Hostile
+from tiny_model import nested_ladder, tiny_config, write_random_artifact
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("rules") / "good.edge"
+    config = tiny_config()
+    write_random_artifact(path, config, nested_ladder(config))
+    return path
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name.replace(" ", "-"))
+def test_a_hostile_file_is_refused(case: Hostile, good: Path, tmp_path: Path) -> None:
+    path = tmp_path / "hostile.edge"
+    path.write_bytes(case.make(good.read_bytes()))
+    with pytest.raises(ArtifactError, match=rf"rule {re.escape(case.rule)}"):
+        Artifact.open(path)
+
+
+def test_the_good_file_passes_and_safetensors_reads_it(good: Path) -> None:
+    from safetensors.numpy import load_file
+
+    report = verify_artifact(good)
+    assert report.n_runs == 5 and report.n_available_levels == 3
+    artifact = Artifact.open(good)
+    tensors = load_file(good)
+    assert set(tensors) == set(artifact.tensors)
+    name = "blk.0.mlp.down/1"
+    assert np.array_equal(tensors[name], artifact.tensor(name))
+
+
+def test_a_flipped_bit_is_found(good: Path, tmp_path: Path) -> None:
+    damaged = bytearray(good.read_bytes())
+    damaged[-5000] ^= 1
+    path = tmp_path / "damaged.edge"
+    path.write_bytes(damaged)
+    with pytest.raises(HashError, match="SHA-256"):
+        verify_artifact(path)
+
+
+def test_a_file_cut_at_a_level_boundary_is_a_smaller_model(good: Path, tmp_path: Path) -> None:
+    whole = Artifact.open(good)
+    for level in whole.levels:
+        path = tmp_path / "cut.edge"
+        path.write_bytes(good.read_bytes()[: level.file_bytes])
+        cut = Artifact.open(path)
+        assert cut.n_available_levels == level.index + 1
+        assert np.array_equal(cut.weight("blk.0.mlp.down", level.index), whole.weight("blk.0.mlp.down", level.index))
+        verify_artifact(path)
+    with pytest.raises(UsageError):
+        whole.level(3)
+    path.write_bytes(good.read_bytes()[: whole.levels[1].file_bytes - 1])
+    assert Artifact.open(path).n_available_levels == 1
+    with pytest.raises(TruncatedError, match="level 1 needs"):
+        Artifact.open(path).level(1)
+    path.write_bytes(good.read_bytes()[: whole.levels[0].file_bytes - 1])
+    with pytest.raises(TruncatedError, match="smallest level"):
+        Artifact.open(path)
+
+
+def test_smaller_weights_are_prefixes_of_larger_ones(good: Path) -> None:
+    artifact = Artifact.open(good)
+    small, full = artifact.weight("blk.0.attn.o", 0), artifact.weight("blk.0.attn.o", 2)
+    assert small.shape == (64, 96) and full.shape == (64, 192)
+    assert np.array_equal(small, full[:, :96])
+
+
+def test_the_packed_bytes_of_a_tile_by_hand() -> None:
+    codes = np.zeros((16, 8), np.uint8)
+    codes[2, 1], codes[2, 5] = 7, 9
+    scales = np.full((16, 1), 0.5, np.float16)
+    packed = pack_panel(codes, scales, 4, 8)
+    assert packed.size == 128 and packed[4 * 2 + 1] == 7 | 9 << 4 and packed[:64].astype(int).sum() == 7 | 9 << 4
+    assert packed[64:96].view(np.float16).tolist() == [0.5] * 16 and not packed[96:].any()
+    eight = pack_panel(codes, scales, 8, 8)
+    assert eight[4 * 2 + 1] == 7 and eight[64 + 4 * 2 + 1] == 9
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize(("rows", "columns", "group"), [(16, 8, 8), (48, 144, 24), (20, 40, 32), (33, 96, 64)])
+def test_unpack_is_the_inverse_of_pack(rows: int, columns: int, group: int, bits: int) -> None:
+    rng = np.random.default_rng(rows * columns)
+    codes = rng.integers(0, 1 << bits, (rows, columns)).astype(np.uint8)
+    scales = rng.normal(size=(rows, -(-columns // group))).astype(np.float16)
+    again = unpack_panel(pack_panel(codes, scales, bits, group), rows, columns, bits, group)
+    assert np.array_equal(again[0], codes) and np.array_equal(again[1], scales)
+
+
+def test_the_order_of_a_head_axis_by_hand() -> None:
+    # two heads of eight elements, quantum four: a prefix of eight positions is the first half of both heads
+    assert head_order(2, 8, 4, paired=False).tolist() == [0, 1, 2, 3, 8, 9, 10, 11, 4, 5, 6, 7, 12, 13, 14, 15]
+    # as RoPE pairs (j, j + 4): the first quantum of a head holds pairs 0 and 1
+    assert head_order(1, 8, 4, paired=True).tolist() == [0, 1, 4, 5, 2, 3, 6, 7]
+    assert frequency_order(2, 8, 4).tolist() == [0, 1, 4, 5, 2, 3, 6, 7]

@@ -1,0 +1,164 @@
+"""Hostile artifacts: one or more for every rule of SPEC.md, made from a good file by one change each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["CASES", "Hostile", "join", "split"]
+
+Header = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Hostile:
+    """`change` edits the outer header and the `edge` metadata in place; `raw` edits the file's bytes instead."""
+
+    name: str
+    rule: str
+    change: Callable[[Header, Header], None] | None = None
+    raw: Callable[[bytes], bytes] | None = None
+
+    def make(self, good: bytes) -> bytes:
+        """The hostile file."""
+        if self.raw is not None:
+            return self.raw(good)
+        outer, edge, data = split(good)
+        if self.change is not None:
+            self.change(outer, edge)
+        return join(outer, edge, data)
+
+
+def split(file: bytes) -> tuple[Header, Header, bytes]:
+    """Outer header, `edge` metadata, data."""
+    n = int.from_bytes(file[:8], "little")
+    outer = json.loads(file[8 : 8 + n])
+    return outer, json.loads(outer["__metadata__"]["edge"]), file[8 + n :]
+
+
+def join(outer: Header, edge: Header | None, data: bytes) -> bytes:
+    """A file with these parts, its header padded to whole pages."""
+    if edge is not None:
+        outer["__metadata__"]["edge"] = json.dumps(edge)
+    text = json.dumps(outer).encode()
+    text += b" " * (-(8 + len(text)) % 4096)
+    return len(text).to_bytes(8, "little") + text + data
+
+
+def _edge(*path: Any, value: Any) -> Callable[[Header, Header], None]:
+    """Sets one field of the `edge` metadata."""
+
+    def change(_: Header, edge: Header) -> None:
+        place: Any = edge
+        for key in path[:-1]:
+            place = place[key]
+        place[path[-1]] = value
+
+    return change
+
+
+def _grow(path: tuple[Any, ...], amount: int) -> Callable[[Header, Header], None]:
+    def change(_: Header, edge: Header) -> None:
+        place: Any = edge
+        for key in path[:-1]:
+            place = place[key]
+        place[path[-1]] += amount
+
+    return change
+
+
+def _tensor(name: str, field: str, value: Any) -> Callable[[Header, Header], None]:
+    def change(outer: Header, _: Header) -> None:
+        outer[name][field] = value
+
+    return change
+
+
+def _remove(*path: Any) -> Callable[[Header, Header], None]:
+    def change(_: Header, edge: Header) -> None:
+        place: Any = edge
+        for key in path[:-1]:
+            place = place[key]
+        del place[path[-1]]
+
+    return change
+
+
+def _rename(outer: Header, _: Header) -> None:
+    outer["blk.0.mlp.norm/1"] = outer.pop("blk.0.mlp.norm/0")
+
+
+def _swap_codebook(_: Header, edge: Header) -> None:
+    edge["codebooks"][0] = edge["codebooks"][0][::-1]
+
+
+def _gap(outer: Header, _: Header) -> None:
+    name = next(name for name in outer if name.startswith("pad."))
+    del outer[name]
+
+
+def _without_edge(good: bytes) -> bytes:
+    outer, edge, data = split(good)
+    outer["__metadata__"] = {"format": "pt"}
+    return join(outer, None, data)
+
+
+def _broken_edge(good: bytes) -> bytes:
+    outer, edge, data = split(good)
+    outer["__metadata__"]["edge"] = "{"
+    return join(outer, None, data)
+
+
+_LONG = (1 << 62).to_bytes(8, "little")
+
+CASES = (
+    Hostile("empty", "1.1", raw=lambda _: b""),
+    Hostile("three bytes", "1.1", raw=lambda good: good[:3]),
+    Hostile("cut inside the header", "1.1", raw=lambda good: good[:2000]),
+    Hostile("not json", "1.1", raw=lambda good: good[:8] + b"#" + good[9:]),
+    Hostile("deep json", "1.1", raw=lambda good: (4088).to_bytes(8, "little") + b"[" * 4088 + good),
+    Hostile("header of exabytes", "1.2", raw=lambda good: _LONG + good[8:]),
+    Hostile("header not whole pages", "1.2", raw=lambda good: (4000).to_bytes(8, "little") + good[8:]),
+    Hostile("unknown dtype", "1.3", _tensor("norm/0", "dtype", "F64")),
+    Hostile("shape too large", "1.3", _tensor("norm/0", "shape", [1 << 40, 1 << 40])),
+    Hostile("negative shape", "1.3", _tensor("norm/0", "shape", [-64])),
+    Hostile("offsets backwards", "1.3", _tensor("norm/0", "data_offsets", [64, 0])),
+    Hostile("hole between tensors", "1.4", _gap),
+    Hostile("no edge metadata", "1.6", raw=_without_edge),
+    Hostile("edge not json", "1.6", raw=_broken_edge),
+    Hostile("no version", "1.7", lambda outer, edge: edge.clear()),
+    Hostile("next major version", "1.7", _edge("format_version", value="2.0")),
+    Hostile("version not a string", "1.7", _edge("format_version", value=1)),
+    Hostile("no blocks", "3", _edge("model", "blocks", value=[])),
+    Hostile("unknown kind", "3", _edge("model", "blocks", 0, "kind", value="convolution")),
+    Hostile("no width", "3", _edge("model", "d_model", value=0)),
+    Hostile("odd width", "3", _edge("model", "d_model", value=65)),
+    Hostile("heads do not divide", "3", _edge("model", "blocks", 0, "n_kv_heads", value=4)),
+    Hostile("huge heads", "4.2", _edge("model", "blocks", 0, "n_heads", value=1 << 50)),
+    Hostile("epsilon not a number", "3", _edge("model", "norm_eps", value="small")),
+    Hostile("three bits", "4", _edge("panels", "blk.0.attn.q/0", 4, value=3)),
+    Hostile("group of 12", "4", _edge("panels", "blk.0.attn.q/0", 5, value=12)),
+    Hostile("rows backwards", "4", _edge("panels", "blk.0.attn.q/0", 0, value=4096)),
+    Hostile("missing codebook", "4", _edge("panels", "blk.0.attn.q/0", 6, value=99)),
+    Hostile("descending codebook", "4", _swap_codebook),
+    Hostile("panel of another shape", "4", _grow(("panels", "blk.0.attn.q/0", 1), 16)),
+    Hostile("panel missing", "4", _remove("panels", "blk.0.attn.q/0")),
+    Hostile("vocabulary too large", "4.2", _grow(("model", "vocab_size"), 16)),
+    Hostile("no runs", "5", _edge("runs", value=[])),
+    Hostile("run not page-aligned", "5.1", _grow(("runs", 0, "end"), 64)),
+    Hostile("run too long", "5.1", _grow(("runs", -1, "end"), 4096)),
+    Hostile("run of unknown level", "5.1", _edge("runs", -1, "last_level", value=99)),
+    Hostile("tensor in another level's run", "5.3", _rename),
+    Hostile("hash too short", "5", _edge("runs", 0, "sha256", value="00")),
+    Hostile("allocation of another model", "6.1", _edge("levels", 0, "allocation", value=[])),
+    Hostile("allocation off the quantum", "6.1", _edge("levels", 0, "allocation", 0, value=[13, 13])),
+    Hostile("allocation shrinks", "6.1", _edge("levels", 1, "allocation", 0, value=[8, 8])),
+    Hostile("mapped bytes wrong", "6.2", _grow(("levels", 0, "mapped_bytes"), 4096)),
+    Hostile("file bytes wrong", "6.2", _grow(("levels", 0, "file_bytes"), -4096)),
+    Hostile("rates ascend", "6.3", _edge("levels", 0, "rate", value=0.0)),
+    Hostile("top rate not 0", "6.3", _edge("levels", -1, "rate", value=0.01)),
+    Hostile("block bytes wrong", "6.3", _grow(("levels", 0, "block_bytes"), 1)),
+    Hostile("no levels", "6", _edge("levels", value=[])),
+)
