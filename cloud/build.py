@@ -32,7 +32,7 @@ from edgesdk.cloud.rank import METHODS as RANK
 from edgesdk.cloud.reference import BlockWeights, Decoder
 from edgesdk.cloud.repair import repaired_bias
 from edgesdk.cloud.sample import sample_windows
-from edgesdk.cloud.sort import sort_block, sort_moments
+from edgesdk.cloud.sort import Order, sort_block, sort_moments
 from edgesdk.cloud.tokenizer import ArtifactTokenizer, import_tokenizer, to_tokenizers
 from edgesdk.cloud.workdir import WorkDirectory, fingerprint
 from edgesdk.errors import UsageError
@@ -82,7 +82,7 @@ def build_model(
         calibration = collect_moments(source, windows, moments_work, steps.report("calibrate"))
     with steps.timed("sort"):
         ordered = _Sorted(source, calibration, config.rank.method)
-        differences = check_unchanged(source, ordered.decoder, evaluation[:1, :_CHECK_TOKENS])
+        differences = check_unchanged(source, ordered.sort, evaluation[:1, :_CHECK_TOKENS])
     with steps.timed("allocate"):
         ladder = _ladder(config, model_config, ordered, calibration, windows, root, key, steps)
     with steps.timed("quantize"):
@@ -151,18 +151,27 @@ class _Sorted:
 
     def __init__(self, source: Decoder, calibration: Calibration, method: str) -> None:
         self._source, self._calibration, self._method = source, calibration, method
-        self._block = lru_cache(maxsize=2)(self._load)
-        self.decoder = replace(source, block_weights=lambda index: self._block(index)[0])
+        self._orders: dict[int, Order] = {}
+        self.moments = lru_cache(maxsize=2)(self._moments)
+        self.decoder = self.sort(source)
 
-    def moments(self, index: int) -> dict[str, Tensor]:
-        """Moments of the sorted block."""
-        return self._block(index)[1]
+    def sort(self, decoder: Decoder) -> Decoder:
+        """The sorted self of the source model in any dtype."""
 
-    def _load(self, index: int) -> tuple[BlockWeights, dict[str, Tensor]]:
-        block = self._source.config.blocks[index]
-        weights, moments = self._source.block_weights(index), self._calibration.moments(index)
-        order = RANK[self._method](block, weights, moments)
-        return sort_block(block, weights, order), sort_moments(block, moments, order)
+        def load(index: int) -> BlockWeights:
+            return sort_block(decoder.config.blocks[index], decoder.block_weights(index), self._order(index))
+
+        return replace(decoder, block_weights=lru_cache(maxsize=2)(load))
+
+    def _order(self, index: int) -> Order:
+        if index not in self._orders:
+            block = self._source.config.blocks[index]
+            weights, moments = self._source.block_weights(index), self._calibration.moments(index)
+            self._orders[index] = RANK[self._method](block, weights, moments)
+        return self._orders[index]
+
+    def _moments(self, index: int) -> dict[str, Tensor]:
+        return sort_moments(self._source.config.blocks[index], self._calibration.moments(index), self._order(index))
 
 
 class _Stored:

@@ -50,7 +50,7 @@ class Grid:
         return best
 
 
-UNIFORM = Grid(tuple(range(-112, 113, 15)), (0.85, 0.9, 0.95, 1.0, 1.05, 1.13))
+UNIFORM = Grid(tuple(range(-112, 114, 15)), (0.85, 0.9, 0.95, 1.0, 1.05, 1.13))
 
 
 def round_scale(scale: Tensor) -> Tensor:

@@ -1,0 +1,128 @@
+"""Quantization: grids, scales and GPTQ do what they say, and slicing never re-quantizes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from edgesdk.cloud.config import QuantizeConfig
+from edgesdk.cloud.families.blocks import Attention, Mlp, choose_group, head_quantum
+from edgesdk.cloud.quantize import METHODS
+from edgesdk.cloud.quantize.block import dequantized, quantize_block, quantize_rows_8bit
+from edgesdk.cloud.quantize.gptq import inverse_factor
+from edgesdk.cloud.quantize.grid import UNIFORM, Grid, learn_grid
+from edgesdk.formats.tiles import pack_panel, unpack_panel
+
+
+def correlated(n: int, columns: int, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    mix = torch.randn(columns, columns, generator=generator) / columns**0.5 + torch.eye(columns)
+    return torch.randn(n, columns, generator=generator) @ mix
+
+
+def output_error(weight: torch.Tensor, stored: torch.Tensor, x: torch.Tensor) -> float:
+    return float(((weight - stored) @ x.T).square().mean() / (weight @ x.T).square().mean())
+
+
+def decode(codes: torch.Tensor, scales: torch.Tensor, grid: Grid, group: int) -> torch.Tensor:
+    wide = scales.repeat_interleave(group, dim=1)[:, : codes.shape[1]]
+    return grid.decode(codes.long()) * wide
+
+
+def test_gptq_on_a_learned_grid_beats_rounding_by_far() -> None:
+    x, weight = correlated(2048, 96), torch.randn(48, 96, generator=torch.Generator().manual_seed(1))
+    moment = x.T @ x / len(x)
+    errors = {
+        name: output_error(weight, decode(*method(weight, moment, 32, 0.01), 32), correlated(2048, 96))
+        for name, method in METHODS.items()
+    }
+    assert errors["gptq"] < 0.7 * errors["rtn"] < 0.02
+
+
+def test_weights_on_the_grid_are_kept_exactly() -> None:
+    codes = torch.randint(0, 16, (8, 64), generator=torch.Generator().manual_seed(0))
+    codes[:, ::32] = 0  # the largest value is there in every group, so the scale can be found
+    weight = UNIFORM.decode(codes) * 0.03125
+    found, scales, grid = METHODS["rtn"](weight, torch.eye(64), 32, 0.01)
+    stored = decode(found, scales, grid, 32)
+    assert output_error(weight, stored, torch.eye(64)) < 1e-3
+
+
+def test_the_inverse_factor_equals_the_inverse() -> None:
+    x = correlated(500, 12)
+    moment = x.T @ x / len(x)
+    factor = inverse_factor(moment, 0.01)
+    damped = moment + 0.01 * moment.diagonal().mean() * torch.eye(12)
+    assert torch.allclose(factor.T @ factor, torch.linalg.inv(damped), rtol=1e-4, atol=1e-5)
+    assert torch.equal(factor, factor.triu())
+
+
+def test_a_learned_grid_is_sixteen_ascending_int8_values_and_better_than_uniform() -> None:
+    groups = torch.randn(3000, 32, generator=torch.Generator().manual_seed(0))
+    grid = learn_grid(groups, torch.ones(32))
+    assert len(set(grid.values)) == 16 and list(grid.values) == sorted(grid.values)
+    assert min(grid.values) >= -127 and max(grid.values) <= 127
+
+    def loss(candidate: Grid) -> float:
+        scales = candidate.best_scales(groups, torch.ones(32))[:, None]
+        return float((groups - scales * candidate.decode(candidate.codes(groups / scales))).square().mean())
+
+    assert loss(grid) < 0.95 * loss(UNIFORM)
+
+
+def test_scales_are_what_float16_holds() -> None:
+    groups = torch.cat([torch.zeros(1, 32), torch.full((1, 32), 1e-9), torch.randn(5, 32) * 1e4])
+    scales = UNIFORM.best_scales(groups, torch.ones(32))
+    assert torch.equal(scales, scales.half().float()) and torch.isfinite(scales).all() and (scales != 0).all()
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_a_slice_has_the_same_bytes_as_the_whole(method: str) -> None:
+    block = Attention("blk.0.attn", 6, 2, 32, 0.2, tuple(1.0 for _ in range(16)), 1.0, {})
+    generator = torch.Generator().manual_seed(0)
+    weights = {
+        "q": torch.randn(6, 32, 64, generator=generator),
+        "k": torch.randn(2, 32, 64, generator=generator),
+        "v": torch.randn(2, 32, 64, generator=generator),
+        "o": torch.randn(64, 6, 32, generator=generator),
+    }
+    moments = {"input": torch.eye(64), "z": torch.eye(192)}
+    made = quantize_block(block, weights, moments, QuantizeConfig(method=method))
+    o = made["o"]
+    assert o.group == 24 and o.codes.shape == (64, 192)
+    for kept in range(8, 33, 8):
+        columns = 6 * kept
+        packed = pack_panel(o.codes[:, :columns], o.scales[:, : columns // 24], 4, 24)
+        codes, scales = unpack_panel(packed, 64, columns, 4, 24)
+        assert np.array_equal(codes, o.codes[:, :columns]) and np.array_equal(scales, o.scales[:, : columns // 24])
+        natural = dequantized(block, block.weights[3], o)[:, :, :kept]
+        error = (natural - weights["o"][:, :, :kept]).square().mean() / weights["o"].square().mean()
+        assert error < 0.02
+
+
+def test_dequantized_weights_come_back_in_their_natural_order() -> None:
+    generator = torch.Generator().manual_seed(0)
+    block = Mlp("blk.0.mlp", 96, "silu", {})
+    weights = {role: torch.randn(96, 64, generator=generator) for role in ("gate", "up")}
+    weights["down"] = torch.randn(64, 96, generator=generator)
+    made = quantize_block(block, weights, {"input": torch.eye(64), "hidden": torch.eye(96)}, QuantizeConfig())
+    for weight in block.weights:
+        error = (dequantized(block, weight, made[weight.role]) - weights[weight.role]).square().mean()
+        assert error < 0.01
+
+
+def test_eight_bit_rows_are_near_exact() -> None:
+    weight = torch.randn(33, 40, generator=torch.Generator().manual_seed(0))
+    stored = quantize_rows_8bit(weight, 32)
+    values = stored.codes.view(np.int8).astype(np.float32)
+    wide = np.repeat(stored.scales.astype(np.float32), 32, axis=1)[:, :40]
+    assert np.abs(values).max() <= 127
+    assert np.abs(values * wide - weight.numpy()).max() <= np.abs(weight.numpy()).max() / 127 * 0.51
+
+
+@pytest.mark.parametrize(
+    ("heads", "kv_heads", "head_dim", "quantum"), [(9, 3, 64, 16), (32, 8, 64, 8), (6, 2, 32, 8), (32, 8, 128, 8)]
+)
+def test_quanta_keep_tiles_and_groups_whole(heads: int, kv_heads: int, head_dim: int, quantum: int) -> None:
+    assert head_quantum(heads, kv_heads, head_dim) == quantum
+    assert quantum * kv_heads % 16 == 0 and quantum * heads % choose_group(quantum * heads, 32) == 0
