@@ -202,7 +202,7 @@ def smollm2_gguf() -> Path:
     return next(Path(spec.submodule_search_locations[0]).glob("*.gguf"))
 
 
-def test_smollm2(engine: Callable[[ArtifactTokenizer], Engine], lines: list[bytes]) -> None:
+def test_smollm2(engine: Callable[[ArtifactTokenizer], Engine], lines: list[bytes], tmp_path: Path) -> None:
     path = smollm2_gguf()
     fields = gguf.GGUFReader(path).fields
     tokens = fields["tokenizer.ggml.tokens"].contents()
@@ -217,6 +217,9 @@ def test_smollm2(engine: Callable[[ArtifactTokenizer], Engine], lines: list[byte
     theirs.add_special_tokens(tokens[:17])
     imported = import_tokenizer(path)
     ids = compare(engine(imported), theirs, lines)
+    again = saved(to_tokenizers(imported), tmp_path, bos_token=tokens[1], eos_token=tokens[2])
+    assert again.header == {**imported.header, "chat": None}
+    assert all(np.array_equal(again.tensors[name], imported.tensors[name]) for name in again.tensors)
     assert [e.ids for e in to_tokenizers(imported).encode_batch([text_of(line) for line in lines[::10]])] == ids[::10]
     assert imported.header["eos_ids"] == [2]
     assert imported.header["chat"]["generation_prompt"] == "<|im_start|>assistant\n"
@@ -282,6 +285,17 @@ def test_metaspace(
     theirs = Tokenizer.from_str(json.dumps(source))
     theirs.pre_tokenizer = pre_tokenizers.Metaspace("▁", prepend_scheme=scheme, split=split)
     compare(engine(saved(theirs, tmp_path)), theirs, lines[::3])
+
+
+def test_gemma_style(engine: Callable[[ArtifactTokenizer], Engine], lines: list[bytes], tmp_path: Path) -> None:
+    theirs = trained_sentencepiece()
+    theirs.normalizer = normalizers.Replace(" ", "▁")
+    theirs.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+    theirs.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    theirs.add_tokens([AddedToken("\n\n", normalized=False), AddedToken("▁▁", normalized=False)])
+    imported = saved(theirs, tmp_path, bos_token="<s>", eos_token="</s>")
+    assert imported.header["space_prefix"] == "none"
+    compare(engine(imported), theirs, lines)
 
 
 def test_normalized_special_tokens_behind_a_prefix(
