@@ -78,7 +78,7 @@ std::vector<Run> read_runs(const Json& edge, uint64_t n_data_bytes, int n_levels
         run.begin = integer(entry, "begin", 0, kMaxOffset, where, "5.1");
         run.end = integer(entry, "end", 0, kMaxOffset, where, "5.1");
         run.first_level = static_cast<int32_t>(integer(entry, "first_level", first_level, n_levels - 1, where, "5.1"));
-        run.last_level = static_cast<int32_t>(integer(entry, "last_level", run.first_level, n_levels - 1, where, "5.2"));
+        run.last_level = static_cast<int32_t>(integer(entry, "last_level", run.first_level, n_levels - 1, where, "5.1"));
         if (run.begin != offset || run.end < run.begin || run.end % kPage != 0) {
             break_rule("5.1", "`" + where + "` is [" + std::to_string(run.begin) + ", " + std::to_string(run.end) +
                                   "), expected whole pages from " + std::to_string(offset));

@@ -211,11 +211,11 @@ BlockSpec read_block(const Json& entry, const ModelReader& reader, const std::st
         read_attention(entry, reader, where, block);
     } else if (kind == "mlp") {
         if (text(entry, "activation", where, "3") != "silu" || !boolean(entry, "gated", where, "3")) {
-            throw UnsupportedError("`" + where + "` is not a gated MLP with silu\nhint: update edgesdk");
+            throw UnsupportedError("`" + where + "` is not a gated MLP with silu (rule 3)\nhint: update edgesdk");
         }
         block.axes[0] = read_axis(object(entry, "axes", where, "3"), "width", where, 1);
     } else {
-        throw UnsupportedError("`" + where + ".kind` is " + shown(kind) + ", this engine knows attention and mlp" +
+        throw UnsupportedError("`" + where + ".kind` is " + shown(kind) + ", this engine knows attention and mlp (rule 3)" +
                                "\nhint: update edgesdk");
     }
     for (int w = 0; w < n_weights(block); ++w) {

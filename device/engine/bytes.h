@@ -23,8 +23,9 @@ inline uint64_t align_bytes(uint64_t a, uint64_t alignment) {
     return sum == kTooManyBytes ? sum : sum & ~(alignment - 1);
 }
 
-// "71.5 MiB", as people read it in messages; rounded up, so that what is named suffices.
+// "71.5 MiB", as people read it in messages; rounded up, so that what is named suffices. Below 1 MiB: "1234 bytes".
 inline std::string mebibytes(uint64_t bytes) {
+    if (bytes < 1 << 20) return std::to_string(bytes) + " bytes";
     const uint64_t tenths = bytes / (1 << 20) * 10 + ((bytes % (1 << 20)) * 10 + (1 << 20) - 1) / (1 << 20);
     return std::to_string(tenths / 10) + "." + std::to_string(tenths % 10) + " MiB";
 }

@@ -1,0 +1,292 @@
+// The Python module _native: the C ABI, object by object. It holds no logic; model.py is the API.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <atomic>
+#include <exception>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "edge.h"
+
+namespace nb = nanobind;
+
+namespace {
+
+using Tokens = nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Logits = nb::ndarray<nb::numpy, float, nb::ndim<2>>;
+
+// The exception of edgesdk.errors that stands for a status.
+const char* exception_name(edge_status status) {
+    switch (status) {
+        case EDGE_BAD_ARGUMENT:
+        case EDGE_CONTEXT_FULL: return "UsageError";
+        case EDGE_CANCELLED: return "CancelledError";
+        case EDGE_BAD_ARTIFACT:
+        case EDGE_UNSUPPORTED: return "ArtifactError";
+        case EDGE_BAD_HASH: return "HashError";
+        case EDGE_TRUNCATED: return "TruncatedError";
+        case EDGE_OUT_OF_MEMORY: return "MemoryBudgetError";
+        default: return "EngineError";
+    }
+}
+
+[[noreturn]] void raise(const char* name, const std::string& text) {
+    const std::string mark = "\nhint: ";
+    const size_t at = text.find(mark);
+    const std::string hint = at == std::string::npos ? "" : text.substr(at + mark.size());
+    const nb::object type = nb::module_::import_("edgesdk.errors").attr(name);
+    const nb::object error = type(text.substr(0, at), nb::arg("hint") = hint);
+    PyErr_SetObject(type.ptr(), error.ptr());
+    throw nb::python_error();
+}
+
+void check(edge_status status) {
+    if (status != EDGE_OK) raise(exception_name(status), edge_last_error());
+}
+
+// Runs a call of the C ABI without the GIL. The message is this thread's, so it is still there afterwards.
+template <typename Call>
+void check_released(Call&& call) {
+    edge_status status;
+    {
+        const nb::gil_scoped_release release;
+        status = call();
+    }
+    check(status);
+}
+
+struct CloseModel {
+    void operator()(edge_model* model) const { edge_model_close(model); }
+};
+struct CloseSession {
+    void operator()(edge_session* session) const { edge_session_close(session); }
+};
+
+class Model {
+public:
+    Model(const std::string& path, const edge_load_options& options) {
+        edge_model* model = nullptr;
+        check_released([&] { return edge_model_load(path.c_str(), &options, &model); });
+        model_ = std::shared_ptr<edge_model>(model, CloseModel());
+    }
+
+    // Shared, so that a call in another thread outlives close().
+    std::shared_ptr<edge_model> get() const {
+        if (!model_) raise("UsageError", "this model is closed\nhint: load it again");
+        return model_;
+    }
+    void close() { model_.reset(); }
+    bool closed() const { return !model_; }
+
+private:
+    std::shared_ptr<edge_model> model_;
+};
+
+class Session {
+public:
+    explicit Session(const Model& model) : model_(model.get()) {
+        edge_session* session = nullptr;
+        check_released([&] { return edge_session_open(model_.get(), &session); });
+        session_.reset(session);
+    }
+
+    // One thread at a time: holds the session for a call, or raises.
+    class Use {
+    public:
+        explicit Use(Session& session) : session_(session) {
+            if (session.busy_.exchange(true)) {
+                raise("UsageError", "this session is in use by another thread\nhint: open one session per thread");
+            }
+        }
+        ~Use() { session_.busy_ = false; }
+        Use(const Use&) = delete;
+        Use& operator=(const Use&) = delete;
+
+    private:
+        Session& session_;
+    };
+
+    edge_session* get() const { return session_.get(); }
+    size_t vocab_size() const { return static_cast<size_t>(edge_model_vocab_size(model_.get())); }
+
+private:
+    std::shared_ptr<edge_model> model_;
+    std::unique_ptr<edge_session, CloseSession> session_;
+    std::atomic<bool> busy_{false};
+};
+
+edge_load_options load_options(int choose, double rate, uint64_t budget, int level, int context, int kv_bits, int threads,
+                               int verify, bool lock) {
+    return {sizeof(edge_load_options), choose, rate, budget, level, context, kv_bits, threads, verify, lock};
+}
+
+nb::tuple level_info(const Model& model, int level) {
+    edge_level_info info{};
+    info.struct_size = sizeof info;
+    check(edge_model_level_info(model.get().get(), level, &info));
+    return nb::make_tuple(info.rate, info.mapped_bytes, info.file_bytes, info.perplexity, info.kl, info.available != 0);
+}
+
+nb::tuple estimate(const Model& model, int level, int context, int kv_bits) {
+    edge_memory memory{};
+    memory.struct_size = sizeof memory;
+    check(edge_model_estimate(model.get().get(), level, context, kv_bits, &memory));
+    return nb::make_tuple(memory.mapped_bytes, memory.kv_bytes, memory.workspace_bytes, memory.total_bytes);
+}
+
+nb::tuple memory_budget() {
+    uint64_t bytes = 0;
+    char why[512];
+    check(edge_memory_budget(&bytes, why, sizeof why));
+    return nb::make_tuple(bytes, nb::str(why));
+}
+
+nb::str metadata(const Model& model) {
+    size_t n_bytes = 0;
+    const char* text = edge_model_metadata(model.get().get(), &n_bytes);
+    return nb::str(text, n_bytes);
+}
+
+nb::object chat_template(const Model& model) {
+    size_t n_bytes = 0;
+    const char* text = edge_model_chat_template(model.get().get(), &n_bytes);
+    return text ? nb::object(nb::bytes(text, n_bytes)) : nb::none();
+}
+
+std::vector<int32_t> tokenize(const Model& model, const nb::bytes& text, bool special, bool add_bos) {
+    const auto handle = model.get();
+    std::vector<int32_t> tokens(text.size() + 2);
+    size_t n_tokens = 0;
+    edge_status status;
+    for (;;) {
+        {
+            const nb::gil_scoped_release release;
+            status = edge_tokenize(handle.get(), text.c_str(), text.size(), special, add_bos, tokens.data(), tokens.size(),
+                                   &n_tokens);
+        }
+        if (n_tokens <= tokens.size()) break;
+        tokens.resize(n_tokens);
+    }
+    check(status);
+    tokens.resize(n_tokens);
+    return tokens;
+}
+
+nb::bytes detokenize(const Model& model, const std::vector<int32_t>& tokens, bool special) {
+    const auto handle = model.get();
+    size_t n_bytes = 0;
+    check(edge_detokenize(handle.get(), tokens.data(), tokens.size(), special, nullptr, 0, &n_bytes));
+    std::string text(n_bytes, '\0');
+    check(edge_detokenize(handle.get(), tokens.data(), tokens.size(), special, text.data(), text.size(), &n_bytes));
+    return nb::bytes(text.data(), text.size());
+}
+
+// Feeds tokens; returns their logits (n_tokens, vocab), those of the last token (1, vocab), or nothing.
+nb::object feed(Session& session, const Tokens& tokens, bool all, bool wanted) {
+    const Session::Use use(session);
+    const size_t n_rows = all ? tokens.shape(0) : 1, vocab_size = session.vocab_size();
+    std::unique_ptr<float[]> logits(wanted ? new float[n_rows * vocab_size] : nullptr);
+    check_released([&] { return edge_session_feed(session.get(), tokens.data(), tokens.shape(0), all, logits.get()); });
+    if (!wanted) return nb::none();
+    float* data = logits.get();
+    const nb::capsule owner(logits.release(), [](void* memory) noexcept { delete[] static_cast<float*>(memory); });
+    return nb::cast(Logits(data, {n_rows, vocab_size}, owner));
+}
+
+void set_sampling(Session& session, float temperature, int top_k, float top_p, float min_p, float penalty, uint64_t seed) {
+    const Session::Use use(session);
+    const edge_sampling sampling{sizeof(edge_sampling), temperature, top_k, top_p, min_p, penalty, seed};
+    check(edge_session_set_sampling(session.get(), &sampling));
+}
+
+struct TextSink {
+    nb::callable callback;
+    std::exception_ptr raised;
+};
+
+// Called without the GIL. A falsy answer, an exception or Ctrl-C ends the generation.
+int32_t take_text(const char* utf8, size_t n_bytes, void* user) {
+    auto* sink = static_cast<TextSink*>(user);
+    const nb::gil_scoped_acquire acquire;
+    try {
+        const bool go_on = nb::cast<bool>(sink->callback(nb::str(utf8, n_bytes)));
+        if (PyErr_CheckSignals() != 0) throw nb::python_error();
+        return go_on ? 0 : 1;
+    } catch (...) {
+        sink->raised = std::current_exception();
+        return 1;
+    }
+}
+
+int32_t generate(Session& session, const Tokens& prompt, int max_tokens, const std::vector<std::string>& stop,
+                 nb::callable callback) {
+    const Session::Use use(session);
+    std::vector<const char*> stops;
+    for (const std::string& text : stop) stops.push_back(text.c_str());
+    TextSink sink{std::move(callback), nullptr};
+    int32_t n_generated = 0;
+    check_released([&] {
+        return edge_session_generate(session.get(), prompt.data(), prompt.shape(0), max_tokens, stops.data(), stops.size(),
+                                     take_text, &sink, &n_generated);
+    });
+    if (sink.raised) std::rethrow_exception(sink.raised);
+    return n_generated;
+}
+
+}  // namespace
+
+NB_MODULE(_native, m) {
+    m.def("version", [] { return std::string(edge_version()); });
+    m.def("isa", [] {
+        const std::string isa = edge_isa();
+        if (isa.empty()) raise("UsageError", edge_last_error());
+        return isa;
+    });
+    m.def("memory_budget", memory_budget);
+
+    nb::class_<Model>(m, "Model")
+        .def("__init__", [](Model* self, const std::string& path, int choose, double rate, uint64_t budget, int level, int context,
+                            int kv_bits, int threads, int verify, bool lock) {
+            new (self) Model(path, load_options(choose, rate, budget, level, context, kv_bits, threads, verify, lock));
+        })
+        .def("close", &Model::close)
+        .def_prop_ro("closed", &Model::closed)
+        .def_prop_ro("n_levels", [](const Model& model) { return edge_model_n_levels(model.get().get()); })
+        .def_prop_ro("level", [](const Model& model) { return edge_model_level(model.get().get()); })
+        .def_prop_ro("reason", [](const Model& model) { return std::string(edge_model_level_reason(model.get().get())); })
+        .def_prop_ro("context", [](const Model& model) { return edge_model_context_tokens(model.get().get()); })
+        .def_prop_ro("vocab_size", [](const Model& model) { return edge_model_vocab_size(model.get().get()); })
+        .def_prop_ro("threads", [](const Model& model) { return edge_model_n_threads(model.get().get()); })
+        .def("level_info", level_info)
+        .def("estimate", estimate)
+        .def("verify", [](const Model& model) { check_released([handle = model.get()] { return edge_model_verify(handle.get()); }); })
+        .def("metadata", metadata)
+        .def("chat_template", chat_template)
+        .def("tokenize", tokenize)
+        .def("detokenize", detokenize)
+        .def("is_end_token", [](const Model& model, int token) { return edge_is_end_token(model.get().get(), token) != 0; });
+
+    nb::class_<Session>(m, "Session")
+        .def(nb::init<const Model&>())
+        .def("feed", feed)
+        .def("set_sampling", set_sampling)
+        .def("generate", generate)
+        .def("next", [](Session& session) {
+            const Session::Use use(session);
+            int32_t token = 0;
+            check_released([&] { return edge_session_next(session.get(), &token); });
+            return token;
+        })
+        .def("rewind", [](Session& session, int n_tokens) {
+            const Session::Use use(session);
+            check(edge_session_rewind(session.get(), n_tokens));
+        })
+        .def_prop_ro("position", [](const Session& session) { return edge_session_position(session.get()); })
+        .def("cancel", [](const Session& session) { edge_session_cancel(session.get()); });
+}

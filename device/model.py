@@ -1,0 +1,515 @@
+"""The Python API of the engine: load an artifact, generate text, chat, read logits."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from queue import SimpleQueue
+from types import TracebackType
+from typing import Any, Literal, cast, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgesdk.device import _native
+from edgesdk.device.chat_template import render_chat
+from edgesdk.errors import UsageError
+
+__all__ = ["Level", "Memory", "Model", "Session", "isa", "load", "memory_budget", "parse_bytes"]
+
+Verify = Literal["lazy", "eager", "off"]
+_VERIFY = {"lazy": 0, "eager": 1, "off": 2}
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
+_INT32_MAX = (1 << 31) - 1
+
+
+@dataclass(frozen=True)
+class Level:
+    """One size of the ladder. perplexity and kl (nats per token) are None where they were not measured.
+
+    available: False when the file was cut before this level.
+    """
+
+    index: int
+    rate: float
+    mapped_bytes: int
+    file_bytes: int
+    perplexity: float | None
+    kl: float | None
+    available: bool
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What a level needs, in bytes: mapped weights, one session's key/value cache, everything else, and the sum."""
+
+    mapped_bytes: int
+    kv_bytes: int
+    workspace_bytes: int
+    total_bytes: int
+
+
+@dataclass(frozen=True)
+class _Sampling:
+    temperature: float
+    top_k: int
+    top_p: float
+    min_p: float
+    repetition_penalty: float
+    seed: int
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    rate: float | None = None,
+    budget: int | str | None = None,
+    level: int | None = None,
+    context: int | None = None,
+    threads: int | None = None,
+    verify: Verify = "lazy",
+    kv_bits: int = 8,
+    lock: bool = False,
+) -> Model:
+    """Loads one level of an artifact.
+
+    rate: the largest level that gives up at least this share of the block weights (0: the full model)
+    budget: bytes for everything, a number or text such as "80MB" (80e6) or "80MiB"; the largest level that fits
+    level: this level, 0 is the smallest. Without any of the three: the largest level that fits the free memory.
+    context: tokens that a session holds (default: 2048, or less if the model takes less)
+    threads: default one per physical core; verify: when hashes are checked, in the background by default;
+    kv_bits: 8 or 16 bits of the key/value cache; lock: keep the weights in memory (mlock)
+    Raises MemoryBudgetError, UsageError, ArtifactError (HashError, TruncatedError) and EngineError.
+
+    Example:
+        with edgesdk.load("model.edge", budget="80MB") as model:
+            print(model.generate("Once upon a time", max_tokens=32))
+    """
+    given = {"rate": rate, "budget": budget, "level": level}
+    names = [name for name, value in given.items() if value is not None]
+    if len(names) > 1:
+        raise UsageError(f"{' and '.join(names)} were given together", hint="give one of rate, budget, level")
+    if verify not in _VERIFY:
+        raise UsageError(f"verify is {verify!r}", hint="it is one of 'lazy', 'eager', 'off'")
+    native = _native.Model(
+        os.fspath(path),
+        {"rate": 1, "budget": 2, "level": 3}[names[0]] if names else 0,
+        0.0 if rate is None else float(rate),
+        0 if budget is None else parse_bytes(budget),
+        0 if level is None else _integer("level", level),
+        0 if context is None else _integer("context", context, low=1),
+        _integer("kv_bits", kv_bits, low=1),
+        0 if threads is None else _integer("threads", threads, low=1),
+        _VERIFY[verify],
+        lock,
+    )
+    return Model(native)
+
+
+def parse_bytes(size: int | str) -> int:
+    """Bytes of a number or of text: "80MB" is 80 000 000, "80MiB" 83 886 080. Raises UsageError.
+
+    >>> parse_bytes("1.5KiB")
+    1536
+    """
+    if isinstance(size, int) and not isinstance(size, bool) and 0 <= size < 1 << 63:
+        return size
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", size) if isinstance(size, str) else None
+    if match is None or match[2].upper() not in _UNITS:
+        raise UsageError(f"{size!r} is no number of bytes", hint='write for example 80_000_000, "80MB" or "76MiB"')
+    value = float(match[1]) * _UNITS[match[2].upper()]
+    if value >= 1 << 63:
+        raise UsageError(f"{size!r} is more than any memory holds")
+    return int(value)
+
+
+def memory_budget() -> tuple[int, str]:
+    """Bytes that automatic selection would grant now, and one line that says why."""
+    return _native.memory_budget()
+
+
+def isa() -> str:
+    """The kernel set in use, for example "avx512vnni"; the environment variable EDGE_ISA forces one."""
+    return _native.isa()
+
+
+class Model:
+    """A level of an artifact, mapped. Made by `load`.
+
+    Its methods may be called from several threads: each running call has a session of its own (a key/value cache of
+    `estimate(level, context).kv_bytes`). A finished call leaves its session for the next one.
+    """
+
+    def __init__(self, native: _native.Model) -> None:
+        self._native = native
+        self._idle: list[Session] = []
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return "<Model closed>" if self._native.closed else f"<Model level {self.level}, rate {self.rate:.4f}>"
+
+    def __enter__(self) -> Model:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Gives the memory back once running calls have ended. A closed model raises UsageError."""
+        with self._lock:
+            self._idle.clear()
+            self._native.close()
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """The whole ladder, smallest first."""
+        return tuple(self._level(index) for index in range(self._native.n_levels))
+
+    @property
+    def level(self) -> int:
+        """Index of the level in use."""
+        return self._native.level
+
+    @property
+    def rate(self) -> float:
+        """Pruning rate of the level in use."""
+        return self._level(self.level).rate
+
+    @property
+    def reason(self) -> str:
+        """Why this level was chosen, in one line."""
+        return self._native.reason
+
+    @property
+    def context(self) -> int:
+        """Tokens that a session holds."""
+        return self._native.context
+
+    @property
+    def vocab_size(self) -> int:
+        """Length of a row of logits."""
+        return self._native.vocab_size
+
+    @property
+    def threads(self) -> int:
+        """Threads that each session runs on."""
+        return self._native.threads
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """The artifact's header (SPEC.md sections 3 to 8), parsed anew at each access."""
+        return cast("Mapping[str, Any]", json.loads(self._native.metadata()))
+
+    def estimate(self, level: int, context: int | None = None, *, kv_bits: int | None = None) -> Memory:
+        """What a level needs with one session of `context` tokens (default: this model's)."""
+        given = 0 if context is None else _integer("context", context, low=1)
+        bits = 0 if kv_bits is None else _integer("kv_bits", kv_bits, low=1)
+        return Memory(*self._native.estimate(_integer("level", level), given, bits))
+
+    def verify(self) -> None:
+        """Checks the SHA-256 of every mapped run, or waits for the check that runs. Raises HashError."""
+        self._native.verify()
+
+    def tokenize(self, text: str, *, special: bool = False, add_bos: bool = True) -> list[int]:
+        """Token ids of a text. special: it may name special tokens, such as "<|im_end|>"."""
+        return self._native.tokenize(text.encode("utf-8", "replace"), special, add_bos)
+
+    def detokenize(self, tokens: Sequence[int], *, special: bool = False) -> str:
+        """Text of tokens; bytes that are no UTF-8 become U+FFFD. special: with special tokens."""
+        return self._native.detokenize([int(token) for token in tokens], special).decode("utf-8", "replace")
+
+    def session(self) -> Session:
+        """A session of its own, for one thread at a time; it goes on to live when the model is closed."""
+        return Session(self)
+
+    def logits(self, tokens: Sequence[int]) -> NDArray[np.float32]:
+        """Logits after each token, from an empty context: (n_tokens, vocab_size) float32."""
+        with self._borrowed() as session:
+            return session.logits(tokens)
+
+    @overload
+    def generate(
+        self,
+        prompt: str,
+        *,
+        max_tokens: int = ...,
+        stream: Literal[False] = ...,
+        temperature: float = ...,
+        top_k: int = ...,
+        top_p: float = ...,
+        min_p: float = ...,
+        repetition_penalty: float = ...,
+        seed: int = ...,
+        stop: Sequence[str] | str = ...,
+    ) -> str: ...
+    @overload
+    def generate(
+        self,
+        prompt: str,
+        *,
+        max_tokens: int = ...,
+        stream: Literal[True],
+        temperature: float = ...,
+        top_k: int = ...,
+        top_p: float = ...,
+        min_p: float = ...,
+        repetition_penalty: float = ...,
+        seed: int = ...,
+        stop: Sequence[str] | str = ...,
+    ) -> Iterator[str]: ...
+    def generate(
+        self,
+        prompt: str,
+        *,
+        max_tokens: int = 128,
+        stream: bool = False,
+        temperature: float = 0.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
+        repetition_penalty: float = 1.0,
+        seed: int = 0,
+        stop: Sequence[str] | str = (),
+    ) -> str | Iterator[str]:
+        """Continues a plain text (the chat template is not used) until an end token, a stop text or max_tokens.
+
+        stream: an iterator of pieces instead of the whole text; closing it ends the generation
+        temperature: 0 takes the likeliest token. Then, in this order: repetition_penalty (1: off), temperature, top_k (0:
+        off), top_p (1: off), min_p (0: off). The same seed gives the same text on every machine.
+        stop: text before which generation ends; it is never part of the result. The end of the context ends it too.
+        Raises UsageError when the prompt does not fit the context.
+        """
+        sampling = _Sampling(temperature, top_k, top_p, min_p, repetition_penalty, seed)
+        return self._run(self.tokenize(prompt), max_tokens, stream, sampling, stop)
+
+    @overload
+    def chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        max_tokens: int = ...,
+        stream: Literal[False] = ...,
+        temperature: float = ...,
+        top_k: int = ...,
+        top_p: float = ...,
+        min_p: float = ...,
+        repetition_penalty: float = ...,
+        seed: int = ...,
+        stop: Sequence[str] | str = ...,
+        variables: Mapping[str, Any] | None = ...,
+    ) -> str: ...
+    @overload
+    def chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        max_tokens: int = ...,
+        stream: Literal[True],
+        temperature: float = ...,
+        top_k: int = ...,
+        top_p: float = ...,
+        min_p: float = ...,
+        repetition_penalty: float = ...,
+        seed: int = ...,
+        stop: Sequence[str] | str = ...,
+        variables: Mapping[str, Any] | None = ...,
+    ) -> Iterator[str]: ...
+    def chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        max_tokens: int = 512,
+        stream: bool = False,
+        temperature: float = 0.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
+        repetition_penalty: float = 1.0,
+        seed: int = 0,
+        stop: Sequence[str] | str = (),
+        variables: Mapping[str, Any] | None = None,
+    ) -> str | Iterator[str]:
+        """Answers a conversation, a list of {"role": ..., "content": ...}, through the artifact's chat template.
+
+        variables: further names for the template. The rest is as in `generate`. What a conversation shares with the one
+        before is not computed again. Raises UsageError when the artifact has no template or the template refuses.
+        """
+        sampling = _Sampling(temperature, top_k, top_p, min_p, repetition_penalty, seed)
+        tokens = self.tokenize(self.render(messages, variables=variables), special=True, add_bos=False)
+        return self._run(tokens, max_tokens, stream, sampling, stop)
+
+    def render(self, messages: Sequence[Mapping[str, Any]], *, variables: Mapping[str, Any] | None = None) -> str:
+        """The text that `chat` continues: the conversation written by the artifact's chat template."""
+        template = self._native.chat_template()
+        if template is None:
+            raise UsageError("this artifact has no chat template", hint="use generate() with a prompt of your own")
+        tokenizer = self.metadata["tokenizer"]
+        bos, ends = tokenizer.get("bos_id"), tokenizer.get("eos_ids") or []
+        return render_chat(
+            template.decode("utf-8", "replace"),
+            messages,
+            bos="" if bos is None else self.detokenize([bos], special=True),
+            eos=self.detokenize(ends[:1], special=True),
+            variables=variables,
+        )
+
+    def _level(self, index: int) -> Level:
+        rate, mapped_bytes, file_bytes, perplexity, kl, available = self._native.level_info(index)
+        measured = [None if math.isnan(value) else value for value in (perplexity, kl)]
+        return Level(index, rate, mapped_bytes, file_bytes, measured[0], measured[1], available)
+
+    def _run(
+        self, tokens: list[int], max_tokens: int, stream: bool, sampling: _Sampling, stop: Sequence[str] | str
+    ) -> str | Iterator[str]:
+        if stream:
+            return self._stream(tokens, max_tokens, sampling, stop)
+        with self._borrowed() as session:
+            return "".join(session.pieces(tokens, max_tokens, sampling, stop))
+
+    def _stream(
+        self, tokens: list[int], max_tokens: int, sampling: _Sampling, stop: Sequence[str] | str
+    ) -> Iterator[str]:
+        with self._borrowed() as session:
+            yield from session.stream(tokens, max_tokens, sampling, stop)
+
+    @contextmanager
+    def _borrowed(self) -> Iterator[Session]:
+        """An idle session, or a new one; it is kept for later if it did not fail."""
+        with self._lock:
+            session = self._idle.pop() if self._idle else None
+        session = session or Session(self)
+        yield session
+        with self._lock:
+            if not self._native.closed:
+                self._idle.append(session)
+
+
+class Session:
+    """One conversation's cache, for one thread at a time; sessions of one model share its weights.
+
+    Each call begins from an empty context, but what its tokens share with the call before is taken from the cache.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._native = _native.Session(model._native)
+        self._cached: list[int] = []
+
+    def cancel(self) -> None:
+        """Ends the call that runs in another thread: it raises CancelledError."""
+        self._native.cancel()
+
+    def logits(self, tokens: Sequence[int]) -> NDArray[np.float32]:
+        """Logits after each token, from an empty context: (n_tokens, vocab_size) float32."""
+        self._keep(0)
+        ids = _token_array(tokens)
+        if not len(ids):
+            return np.zeros((0, self._model.vocab_size), np.float32)
+        return cast("NDArray[np.float32]", self._native.feed(ids, True, True))
+
+    def generate(
+        self,
+        prompt: str,
+        *,
+        max_tokens: int = 128,
+        temperature: float = 0.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
+        repetition_penalty: float = 1.0,
+        seed: int = 0,
+        stop: Sequence[str] | str = (),
+    ) -> str:
+        """Continues a plain text, as Model.generate does."""
+        sampling = _Sampling(temperature, top_k, top_p, min_p, repetition_penalty, seed)
+        return "".join(self.pieces(self._model.tokenize(prompt), max_tokens, sampling, stop))
+
+    def pieces(
+        self, tokens: list[int], max_tokens: int, sampling: _Sampling, stop: Sequence[str] | str
+    ) -> list[str]:
+        """Runs a generation to its end and returns the pieces of its text."""
+        found: list[str] = []
+
+        def take(text: str) -> bool:
+            found.append(text)
+            return True
+
+        prompt = self._begin(tokens, sampling)
+        self._native.generate(prompt, _integer("max_tokens", max_tokens), _stops(stop), take)
+        self._cached = tokens
+        return found
+
+    def stream(
+        self, tokens: list[int], max_tokens: int, sampling: _Sampling, stop: Sequence[str] | str
+    ) -> Iterator[str]:
+        """Yields the pieces of a generation that runs in a thread of its own; closing the iterator ends it."""
+        queue: SimpleQueue[str | None] = SimpleQueue()
+        closed = threading.Event()
+
+        def take(text: str) -> bool:
+            queue.put(text)
+            return not closed.is_set()
+
+        prompt = self._begin(tokens, sampling)
+        with ThreadPoolExecutor(1, thread_name_prefix="edgesdk-stream") as executor:
+            running = executor.submit(
+                self._native.generate, prompt, _integer("max_tokens", max_tokens), _stops(stop), take
+            )
+            running.add_done_callback(lambda _: queue.put(None))
+            try:
+                while (piece := queue.get()) is not None:
+                    yield piece
+                running.result()
+                self._cached = tokens
+            finally:
+                closed.set()
+                if not running.done():
+                    self._native.cancel()
+
+    def _begin(self, tokens: list[int], sampling: _Sampling) -> NDArray[np.int32]:
+        """Sets the sampling, drops what the cache does not share with `tokens`, and returns what is left to feed."""
+        s = sampling
+        seed = _integer("seed", s.seed, high=(1 << 64) - 1)
+        top_k = _integer("top_k", s.top_k)
+        numbers = [_float32(name, getattr(s, name)) for name in ("temperature", "top_p", "min_p", "repetition_penalty")]
+        self._native.set_sampling(numbers[0], top_k, numbers[1], numbers[2], numbers[3], seed)
+        limit = min(len(self._cached), len(tokens) - 1, self._native.position)
+        shared = next((i for i in range(limit) if self._cached[i] != tokens[i]), max(limit, 0))
+        self._keep(shared)
+        return _token_array(tokens[shared:])
+
+    def _keep(self, n_tokens: int) -> None:
+        self._cached = []
+        self._native.rewind(n_tokens)
+
+
+def _stops(stop: Sequence[str] | str) -> list[str]:
+    return [stop] if isinstance(stop, str) else list(stop)
+
+
+def _token_array(tokens: Sequence[int]) -> NDArray[np.int32]:
+    ids = np.asarray(tokens, dtype=np.int64) if len(tokens) else np.zeros(0, np.int64)
+    if ids.ndim != 1:
+        raise UsageError(f"tokens have shape {ids.shape}", hint="give a flat list of token ids")
+    if ids.size and (ids.min() < 0 or ids.max() > _INT32_MAX):
+        raise UsageError(f"tokens hold {int(ids.min())} to {int(ids.max())}, which are no token ids")
+    return ids.astype(np.int32)
+
+
+def _integer(name: str, value: int, low: int = 0, high: int = _INT32_MAX) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not low <= value <= high:
+        raise UsageError(f"{name} is {value!r}", hint=f"it is an integer from {low} to {high}")
+    return int(value)
+
+
+def _float32(name: str, value: float) -> float:
+    if not isinstance(value, (int, float, np.floating)) or not abs(value) < 3e38:
+        raise UsageError(f"{name} is {value!r}", hint="it is a finite number")
+    return float(value)
