@@ -59,7 +59,7 @@ def test_version(capsys):
         (["frobnicate"], "frobnicate", "edgesdk --help"),
         (["inspect"], "FILE", "edgesdk inspect --help"),
         (["run", "x.edge", "p", "--max-tokens", "many"], "--max-tokens", "edgesdk run --help"),
-        (["run", "x.edge", "p", "--rate", "0.1", "--level", "2"], "--rate and --level", "give one of"),
+        (["run", "x.edge", "p", "--rate", "0.1", "--level", "2"], "rate and level", "give one of"),
     ],
     ids=["command", "argument", "value", "together"],
 )

@@ -90,12 +90,15 @@ def _config(
     seed: int,
 ) -> BuildConfig:
     config = preset(name)
-    ladder = {"method": allocate, "max_rate": max_rate, "step": step}
+    ladder, calibrate, quality = config.allocate, config.calibrate, config.evaluate
     return replace(
         config,
-        allocate=replace(config.allocate, **{key: value for key, value in ladder.items() if value is not None}),
-        calibrate=replace(
-            config.calibrate, seed=seed, text=str(calibration_text) if calibration_text else config.calibrate.text
+        allocate=replace(
+            ladder,
+            method=ladder.method if allocate is None else allocate,
+            max_rate=ladder.max_rate if max_rate is None else max_rate,
+            step=ladder.step if step is None else step,
         ),
-        evaluate=replace(config.evaluate, text=str(eval_text) if eval_text else config.evaluate.text),
+        calibrate=replace(calibrate, seed=seed, text=str(calibration_text or calibrate.text)),
+        evaluate=replace(quality, text=str(eval_text or quality.text)),
     )

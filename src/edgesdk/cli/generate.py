@@ -6,14 +6,13 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 import edgesdk
 from edgesdk.cli.console import print_json, say, size
 from edgesdk.cli.options import Artifact, Budget, Context, Json, Level, Rate, Threads, Verify, examples
-from edgesdk.errors import UsageError
 
 if TYPE_CHECKING:
     from edgesdk.device import Model
@@ -141,14 +140,11 @@ def _load(
     level: int | None,
     context: int | None,
     threads: int | None,
-    verify: str,
+    verify: Literal["lazy", "eager", "off"],
 ) -> Model:
-    chosen = [name for name, value in (("--rate", rate), ("--budget", budget), ("--level", level)) if value is not None]
-    if len(chosen) > 1:
-        raise UsageError(f"{' and '.join(chosen)} were given together", hint="give one of --rate, --budget, --level")
     model = edgesdk.load(path, rate=rate, budget=budget, level=level, context=context, threads=threads, verify=verify)
     mapped = size(model.levels[model.level].mapped_bytes)
-    say(f"level {model.level} of 0 to {len(model.levels) - 1}, rate {model.rate:.3f}, {mapped} mapped")
+    say(f"level {model.level} of 0 to {len(model.levels) - 1}, rate {model.rate:.3f}, {mapped} mapped: {model.reason}")
     return model
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -26,7 +26,10 @@ Context = Annotated[
 Threads = Annotated[
     int | None, typer.Option("--threads", help="Threads. Default: one per physical core.", show_default=False)
 ]
-Verify = Annotated[str, typer.Option("--verify", help="Check hashes: lazy, eager or off.")]
+Verify = Annotated[
+    Literal["lazy", "eager", "off"],
+    typer.Option("--verify", help="Check hashes in the background, before the first use, or not."),
+]
 
 
 def examples(*commands: str) -> str:
