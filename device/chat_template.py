@@ -1,4 +1,4 @@
-"""Renders an artifact's chat template. The template comes with the file: it only ever runs in a sandbox, with limits."""
+"""Renders an artifact's chat template. It comes with the file, so it only ever runs in a sandbox, with limits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from datetime import datetime
 from typing import Any
 
 from jinja2 import TemplateError, TemplateSyntaxError
-from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
+from jinja2.exceptions import SecurityError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from edgesdk.errors import ArtifactError, UsageError
 
@@ -38,13 +39,18 @@ class _Environment(ImmutableSandboxedEnvironment):
 
 
 def render_chat(
-    template: str, messages: Sequence[Mapping[str, Any]], *, bos: str, eos: str, variables: Mapping[str, Any] | None = None
+    template: str,
+    messages: Sequence[Mapping[str, Any]],
+    *,
+    bos: str,
+    eos: str,
+    variables: Mapping[str, Any] | None = None,
 ) -> str:
     """The conversation as text, ending with the prompt for the assistant's answer.
 
-    messages: {"role": ..., "content": ...}; bos, eos: text of the first and the end token; variables: more names that the
-    template knows (`tools`, `enable_thinking`). Raises UsageError for what the template refuses, ArtifactError for a
-    template that is broken or exceeds its limits.
+    messages: {"role": ..., "content": ...}; bos, eos: text of the first and the end token
+    variables: more names that the template knows (`tools`, `enable_thinking`)
+    Raises UsageError for what the template refuses, ArtifactError for a template that is broken or exceeds its limits.
     """
     if len(template) > _MAX_TEMPLATE_CHARACTERS:
         raise ArtifactError(f"the chat template has {len(template)} characters, at most 2^20 are allowed")

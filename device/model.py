@@ -8,10 +8,8 @@ import os
 import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Literal, cast, overload
 
@@ -20,14 +18,14 @@ from numpy.typing import NDArray
 
 from edgesdk.device import _native
 from edgesdk.device.chat_template import render_chat
+from edgesdk.device.session import Sampling, Session, integer
 from edgesdk.errors import UsageError
 
-__all__ = ["Level", "Memory", "Model", "Session", "isa", "load", "memory_budget", "parse_bytes"]
+__all__ = ["Level", "Memory", "Model", "isa", "load", "memory_budget", "parse_bytes"]
 
 Verify = Literal["lazy", "eager", "off"]
 _VERIFY = {"lazy": 0, "eager": 1, "off": 2}
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
-_INT32_MAX = (1 << 31) - 1
 
 
 @dataclass(frozen=True)
@@ -54,16 +52,6 @@ class Memory:
     kv_bytes: int
     workspace_bytes: int
     total_bytes: int
-
-
-@dataclass(frozen=True)
-class _Sampling:
-    temperature: float
-    top_k: int
-    top_p: float
-    min_p: float
-    repetition_penalty: float
-    seed: int
 
 
 def load(
@@ -103,10 +91,10 @@ def load(
         {"rate": 1, "budget": 2, "level": 3}[names[0]] if names else 0,
         0.0 if rate is None else float(rate),
         0 if budget is None else parse_bytes(budget),
-        0 if level is None else _integer("level", level),
-        0 if context is None else _integer("context", context, low=1),
-        _integer("kv_bits", kv_bits, low=1),
-        0 if threads is None else _integer("threads", threads, low=1),
+        0 if level is None else integer("level", level),
+        0 if context is None else integer("context", context, low=1),
+        integer("kv_bits", kv_bits, low=1),
+        0 if threads is None else integer("threads", threads, low=1),
         _VERIFY[verify],
         lock,
     )
@@ -158,7 +146,9 @@ class Model:
     def __enter__(self) -> Model:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -209,9 +199,9 @@ class Model:
 
     def estimate(self, level: int, context: int | None = None, *, kv_bits: int | None = None) -> Memory:
         """What a level needs with one session of `context` tokens (default: this model's)."""
-        given = 0 if context is None else _integer("context", context, low=1)
-        bits = 0 if kv_bits is None else _integer("kv_bits", kv_bits, low=1)
-        return Memory(*self._native.estimate(_integer("level", level), given, bits))
+        given = 0 if context is None else integer("context", context, low=1)
+        bits = 0 if kv_bits is None else integer("kv_bits", kv_bits, low=1)
+        return Memory(*self._native.estimate(integer("level", level), given, bits))
 
     def verify(self) -> None:
         """Checks the SHA-256 of every mapped run, or waits for the check that runs. Raises HashError."""
@@ -281,12 +271,12 @@ class Model:
         """Continues a plain text (the chat template is not used) until an end token, a stop text or max_tokens.
 
         stream: an iterator of pieces instead of the whole text; closing it ends the generation
-        temperature: 0 takes the likeliest token. Then, in this order: repetition_penalty (1: off), temperature, top_k (0:
-        off), top_p (1: off), min_p (0: off). The same seed gives the same text on every machine.
+        temperature: 0 takes the likeliest token. Applied in this order: repetition_penalty (1: off), temperature,
+        top_k (0: off), top_p (1: off), min_p (0: off). The same seed gives the same text on every machine.
         stop: text before which generation ends; it is never part of the result. The end of the context ends it too.
         Raises UsageError when the prompt does not fit the context.
         """
-        sampling = _Sampling(temperature, top_k, top_p, min_p, repetition_penalty, seed)
+        sampling = Sampling(temperature, top_k, top_p, min_p, repetition_penalty, seed)
         return self._run(self.tokenize(prompt), max_tokens, stream, sampling, stop)
 
     @overload
@@ -341,7 +331,7 @@ class Model:
         variables: further names for the template. The rest is as in `generate`. What a conversation shares with the one
         before is not computed again. Raises UsageError when the artifact has no template or the template refuses.
         """
-        sampling = _Sampling(temperature, top_k, top_p, min_p, repetition_penalty, seed)
+        sampling = Sampling(temperature, top_k, top_p, min_p, repetition_penalty, seed)
         tokens = self.tokenize(self.render(messages, variables=variables), special=True, add_bos=False)
         return self._run(tokens, max_tokens, stream, sampling, stop)
 
@@ -366,7 +356,7 @@ class Model:
         return Level(index, rate, mapped_bytes, file_bytes, measured[0], measured[1], available)
 
     def _run(
-        self, tokens: list[int], max_tokens: int, stream: bool, sampling: _Sampling, stop: Sequence[str] | str
+        self, tokens: list[int], max_tokens: int, stream: bool, sampling: Sampling, stop: Sequence[str] | str
     ) -> str | Iterator[str]:
         if stream:
             return self._stream(tokens, max_tokens, sampling, stop)
@@ -374,7 +364,7 @@ class Model:
             return "".join(session.pieces(tokens, max_tokens, sampling, stop))
 
     def _stream(
-        self, tokens: list[int], max_tokens: int, sampling: _Sampling, stop: Sequence[str] | str
+        self, tokens: list[int], max_tokens: int, sampling: Sampling, stop: Sequence[str] | str
     ) -> Iterator[str]:
         with self._borrowed() as session:
             yield from session.stream(tokens, max_tokens, sampling, stop)
@@ -389,127 +379,3 @@ class Model:
         with self._lock:
             if not self._native.closed:
                 self._idle.append(session)
-
-
-class Session:
-    """One conversation's cache, for one thread at a time; sessions of one model share its weights.
-
-    Each call begins from an empty context, but what its tokens share with the call before is taken from the cache.
-    """
-
-    def __init__(self, model: Model) -> None:
-        self._model = model
-        self._native = _native.Session(model._native)
-        self._cached: list[int] = []
-
-    def cancel(self) -> None:
-        """Ends the call that runs in another thread: it raises CancelledError."""
-        self._native.cancel()
-
-    def logits(self, tokens: Sequence[int]) -> NDArray[np.float32]:
-        """Logits after each token, from an empty context: (n_tokens, vocab_size) float32."""
-        self._keep(0)
-        ids = _token_array(tokens)
-        if not len(ids):
-            return np.zeros((0, self._model.vocab_size), np.float32)
-        return cast("NDArray[np.float32]", self._native.feed(ids, True, True))
-
-    def generate(
-        self,
-        prompt: str,
-        *,
-        max_tokens: int = 128,
-        temperature: float = 0.0,
-        top_k: int = 0,
-        top_p: float = 1.0,
-        min_p: float = 0.0,
-        repetition_penalty: float = 1.0,
-        seed: int = 0,
-        stop: Sequence[str] | str = (),
-    ) -> str:
-        """Continues a plain text, as Model.generate does."""
-        sampling = _Sampling(temperature, top_k, top_p, min_p, repetition_penalty, seed)
-        return "".join(self.pieces(self._model.tokenize(prompt), max_tokens, sampling, stop))
-
-    def pieces(
-        self, tokens: list[int], max_tokens: int, sampling: _Sampling, stop: Sequence[str] | str
-    ) -> list[str]:
-        """Runs a generation to its end and returns the pieces of its text."""
-        found: list[str] = []
-
-        def take(text: str) -> bool:
-            found.append(text)
-            return True
-
-        prompt = self._begin(tokens, sampling)
-        self._native.generate(prompt, _integer("max_tokens", max_tokens), _stops(stop), take)
-        self._cached = tokens
-        return found
-
-    def stream(
-        self, tokens: list[int], max_tokens: int, sampling: _Sampling, stop: Sequence[str] | str
-    ) -> Iterator[str]:
-        """Yields the pieces of a generation that runs in a thread of its own; closing the iterator ends it."""
-        queue: SimpleQueue[str | None] = SimpleQueue()
-        closed = threading.Event()
-
-        def take(text: str) -> bool:
-            queue.put(text)
-            return not closed.is_set()
-
-        prompt = self._begin(tokens, sampling)
-        with ThreadPoolExecutor(1, thread_name_prefix="edgesdk-stream") as executor:
-            running = executor.submit(
-                self._native.generate, prompt, _integer("max_tokens", max_tokens), _stops(stop), take
-            )
-            running.add_done_callback(lambda _: queue.put(None))
-            try:
-                while (piece := queue.get()) is not None:
-                    yield piece
-                running.result()
-                self._cached = tokens
-            finally:
-                closed.set()
-                if not running.done():
-                    self._native.cancel()
-
-    def _begin(self, tokens: list[int], sampling: _Sampling) -> NDArray[np.int32]:
-        """Sets the sampling, drops what the cache does not share with `tokens`, and returns what is left to feed."""
-        s = sampling
-        seed = _integer("seed", s.seed, high=(1 << 64) - 1)
-        top_k = _integer("top_k", s.top_k)
-        numbers = [_float32(name, getattr(s, name)) for name in ("temperature", "top_p", "min_p", "repetition_penalty")]
-        self._native.set_sampling(numbers[0], top_k, numbers[1], numbers[2], numbers[3], seed)
-        limit = min(len(self._cached), len(tokens) - 1, self._native.position)
-        shared = next((i for i in range(limit) if self._cached[i] != tokens[i]), max(limit, 0))
-        self._keep(shared)
-        return _token_array(tokens[shared:])
-
-    def _keep(self, n_tokens: int) -> None:
-        self._cached = []
-        self._native.rewind(n_tokens)
-
-
-def _stops(stop: Sequence[str] | str) -> list[str]:
-    return [stop] if isinstance(stop, str) else list(stop)
-
-
-def _token_array(tokens: Sequence[int]) -> NDArray[np.int32]:
-    ids = np.asarray(tokens, dtype=np.int64) if len(tokens) else np.zeros(0, np.int64)
-    if ids.ndim != 1:
-        raise UsageError(f"tokens have shape {ids.shape}", hint="give a flat list of token ids")
-    if ids.size and (ids.min() < 0 or ids.max() > _INT32_MAX):
-        raise UsageError(f"tokens hold {int(ids.min())} to {int(ids.max())}, which are no token ids")
-    return ids.astype(np.int32)
-
-
-def _integer(name: str, value: int, low: int = 0, high: int = _INT32_MAX) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not low <= value <= high:
-        raise UsageError(f"{name} is {value!r}", hint=f"it is an integer from {low} to {high}")
-    return int(value)
-
-
-def _float32(name: str, value: float) -> float:
-    if not isinstance(value, (int, float, np.floating)) or not abs(value) < 3e38:
-        raise UsageError(f"{name} is {value!r}", hint="it is a finite number")
-    return float(value)

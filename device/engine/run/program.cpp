@@ -1,6 +1,7 @@
 #include "program.h"
 
 #include <cstdio>
+#include <fstream>
 
 namespace edge::run {
 
@@ -29,6 +30,14 @@ std::vector<int32_t> tokenize(const ModelHandle& model, const std::string& text,
     check(edge_tokenize(model.get(), text.data(), text.size(), special, add_bos, tokens.data(), tokens.size(), &n_tokens));
     tokens.resize(n_tokens);
     return tokens;
+}
+
+uint64_t peak_rss_bytes() {
+    std::ifstream status("/proc/self/status");
+    for (std::string line; std::getline(status, line);) {
+        if (line.rfind("VmHWM:", 0) == 0) return std::stoull(line.substr(6)) * 1024;
+    }
+    return 0;
 }
 
 }  // namespace edge::run

@@ -61,6 +61,9 @@ std::vector<int32_t> tokenize(const ModelHandle& model, const std::string& text,
 int32_t generate(const SessionHandle& session, const std::vector<int32_t>& prompt, const Options& options,
                  edge_text_callback on_text, void* user);
 
+// The largest resident memory that this process had, mapped weights included; 0 where the system does not tell.
+uint64_t peak_rss_bytes();
+
 int run_generate(const Options& options);
 int run_chat(const Options& options);
 int run_bench(const Options& options);

@@ -133,7 +133,8 @@ int run_generate(const Options& options) {
     if (options.json) {
         Json report = served(model);
         report.update({{"prompt", prompt}, {"text", output.text}, {"prompt_tokens", tokens.size()}, {"tokens", n_generated},
-                       {"first_text_seconds", prefill}, {"seconds", seconds(end - output.begin)}});
+                       {"first_text_seconds", prefill}, {"seconds", seconds(end - output.begin)},
+                       {"peak_rss_bytes", peak_rss_bytes()}});
         std::cout << report.dump(-1, ' ', false, Json::error_handler_t::replace) << "\n";
         return 0;
     }

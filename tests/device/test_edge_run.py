@@ -1,0 +1,95 @@
+"""The native program: what it prints, its exit status, and what memory it takes."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from device_artifacts import edge_run, write_tiny
+
+import edgesdk
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    return write_tiny(tmp_path_factory.mktemp("run") / "tiny.edge")
+
+
+def test_generate_equals_the_python_api(path):
+    options = {"max_tokens": 20, "temperature": 30.0, "top_k": 50, "top_p": 0.9, "min_p": 0.01, "seed": 4}
+    expected = edgesdk.load(path, level=1).generate("Hello", **options)
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+    plain = edge_run("generate", path, "--level", 1, "--prompt", "Hello", *flags)
+    assert plain.returncode == 0, plain.stderr
+    assert plain.stdout == expected + "\n"
+    report = json.loads(edge_run("generate", path, "--level=1", "--json", "--prompt=-", *flags, text="Hello").stdout)
+    assert (report["text"], report["level"], report["prompt_tokens"]) == (expected, 1, 5)
+
+
+def test_budgets_choose_levels(path):
+    model = edgesdk.load(path)
+    for level in range(3):
+        budget = model.estimate(level).total_bytes
+        result = edge_run("generate", path, "--prompt", "x", "--max-tokens", 1, "--budget", budget, "--json")
+        assert json.loads(result.stdout)["level"] == level
+    result = edge_run("generate", path, "--prompt", "x", "--budget", "10KiB")
+    assert result.returncode == 1
+    assert result.stdout == ""
+    error, hint = result.stderr.splitlines()
+    assert error.startswith("error: ")
+    assert "bytes are missing" in error
+    assert hint.startswith("hint: ")
+
+
+def test_info_and_selftest(path):
+    report = json.loads(edge_run("info", path, "--json").stdout)
+    assert [level["index"] for level in report["levels"]] == [0, 1, 2]
+    assert {"index", "rate", "mapped_bytes", "file_bytes", "ppl", "kl", "gave_up"} <= set(report["levels"][0])
+    assert "perplexity" in edge_run("info", path).stdout
+    report = json.loads(edge_run("selftest", path, "--json").stdout)
+    assert report["isa"] == edgesdk.device.isa()
+    assert len(report["logits_hash"]) == 16
+    assert edge_run("selftest").returncode == 0
+
+
+def test_bench_reports_every_level(path):
+    report = json.loads(edge_run("bench", path, "--all-levels", "--runs=1", "--decode-tokens=4", "--json").stdout)
+    assert [row["level"] for row in report["levels"]] == [0, 1, 2]
+    assert len({row["logits_hash"] for row in report["levels"]}) == 3
+    assert all(row["decode_tokens_per_s"] > 0 and row["gb_per_s"] > 0 for row in report["levels"])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["dance", "x.edge"],
+        ["generate"],
+        ["generate", "x.edge", "--budget", "much"],
+        ["generate", "x.edge", "--level", "1", "--rate", "0.2"],
+        ["generate", "x.edge", "--rate", "2"],
+        ["generate", "x.edge", "--colour"],
+        ["generate", "x.edge", "--prompt"],
+    ],
+)
+def test_a_wrong_command_line(arguments):
+    result = edge_run(*arguments)
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: ")
+    assert result.stdout == ""
+
+
+def test_help_and_version():
+    assert "edge-run generate" in edge_run("--help").stdout
+    assert edge_run("--version").stdout == f"edge-run {edgesdk.__version__}\n"
+
+
+def test_peak_memory_is_what_was_announced(tmp_path):
+    """Mapped weights, cache and workspace, and at most 10 % beside them."""
+    shape = {"n_layers": 6, "d_model": 512, "n_heads": 8, "n_kv_heads": 4, "head_dim": 64}
+    path = write_tiny(tmp_path / "big.edge", width=1536, vocab_size=30000, max_context=2048, **shape)
+    announced = edgesdk.load(path, context=2048).estimate(2, 2048)
+    result = edge_run("generate", path, "--prompt", "x" * 1500, "--max-tokens", 8, "--json")
+    assert result.returncode == 0, result.stderr
+    peak = json.loads(result.stdout)["peak_rss_bytes"]
+    assert announced.mapped_bytes < peak <= 1.1 * announced.total_bytes

@@ -1,0 +1,63 @@
+"""Artifacts and the native program for the tests of this folder."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_model
+
+import edgesdk
+
+TEMPLATE = (
+    "{% for m in messages %}{% if m.role == 'bad' %}{{ raise_exception('no such role') }}{% endif %}"
+    "{{ bos_token if loop.first }}[{{ m.role }}]{{ m.content }}\n{% endfor %}"
+    "{% if add_generation_prompt %}[assistant]{% endif %}"
+)
+CHAT = {
+    "default_system": "<bos>",
+    "system": ["<bos>[system]", "\n"],
+    "user": ["[user]", "\n"],
+    "user_after_system": "[user]",
+    "assistant": ["[assistant]", "\n"],
+    "generation_prompt": "[assistant]",
+    "trim": [],
+}
+
+
+def write_tiny(path: Path, *, chat: bool = False, **shape: int) -> Path:
+    """A random artifact with three levels; `chat`: with a template and its plain strings."""
+    config = tiny_model.tiny_config(**shape)
+    if not chat:
+        tiny_model.write_random_artifact(path, config, tiny_model.nested_ladder(config))
+        return path
+    plain = tiny_model.byte_tokenizer
+
+    def with_chat(vocab_size: int):
+        header, tables = plain(vocab_size)
+        template = np.frombuffer(TEMPLATE.encode(), np.uint8)
+        return {**header, "chat": CHAT}, {**tables, "chat_template": template}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tiny_model, "byte_tokenizer", with_chat)
+        tiny_model.write_random_artifact(path, config, tiny_model.nested_ladder(config))
+    return path
+
+
+def edge_run(*arguments: object, text: str | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Runs the native program; skips the test where it was not built."""
+    places = [
+        Path(edgesdk.__file__).parent / "bin" / "edge-run",
+        Path(os.environ.get("EDGE_BUILD_DIR", "build")) / "native" / "device" / "edge-run",
+    ]
+    program = next((place for place in places if place.is_file()), None)
+    if program is None:
+        pytest.skip("edge-run is not built: run `make install`")
+    command = [str(program), *map(str, arguments)]
+    given = text.encode() if text is not None else b""
+    result = subprocess.run(command, capture_output=True, input=given, timeout=120, env={**os.environ, **environment})
+    # Decoded here: subprocess's text mode would turn a generated carriage return into a line feed.
+    return subprocess.CompletedProcess(command, result.returncode, result.stdout.decode(), result.stderr.decode())
