@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from edgesdk.cloud.allocate import METHODS as ALLOCATE
@@ -27,12 +26,13 @@ from edgesdk.cloud.families import load_model
 from edgesdk.cloud.families.blocks import Block, ModelConfig
 from edgesdk.cloud.pack import Allocation, BlockTensors, QuantizedWeight, block_bytes, write_artifact
 from edgesdk.cloud.quantize import METHODS as QUANTIZE
-from edgesdk.cloud.quantize.block import block_vectors, dequantized, quantize_block, quantize_rows_8bit
+from edgesdk.cloud.ordered import SortedModel
+from edgesdk.cloud.quantize.block import block_vectors, dequantized, quantize_rows_8bit
+from edgesdk.cloud.quantize.tasks import codes_name, quantize_blocks
 from edgesdk.cloud.rank import METHODS as RANK
 from edgesdk.cloud.reference import BlockWeights, Decoder
 from edgesdk.cloud.repair import repaired_bias
 from edgesdk.cloud.sample import sample_windows
-from edgesdk.cloud.sort import Order, sort_block, sort_moments
 from edgesdk.cloud.tokenizer import ArtifactTokenizer, import_tokenizer, to_tokenizers
 from edgesdk.cloud.workdir import WorkDirectory, fingerprint
 from edgesdk.errors import UsageError
@@ -81,13 +81,13 @@ def build_model(
         moments_work = WorkDirectory(root, "moments", fingerprint(key))
         calibration = collect_moments(source, windows, moments_work, steps.report("calibrate"))
     with steps.timed("sort"):
-        ordered = _Sorted(source, calibration, config.rank.method)
+        ordered = SortedModel(source, calibration, config.rank.method)
         differences = check_unchanged(source, ordered.sort, evaluation[:1, :_CHECK_TOKENS])
     with steps.timed("allocate"):
         ladder = _ladder(config, model_config, ordered, calibration, windows, root, key, steps)
     with steps.timed("quantize"):
         quantize_work = WorkDirectory(root, "codes", fingerprint([*key, config.rank, config.quantize]))
-        _quantize(model_config, ordered, config, quantize_work, steps)
+        quantize_blocks(model, config, calibration, quantize_work, steps.report("quantize"))
     with steps.timed("pack"):
         stored = _Stored(model_config, ordered, quantize_work, ladder)
         draft = root / "draft.edge"
@@ -146,49 +146,21 @@ class _Steps:
         return show
 
 
-class _Sorted:
-    """The sorted float model: weights and moments of one block at a time, computed from the checkpoint when needed."""
-
-    def __init__(self, source: Decoder, calibration: Calibration, method: str) -> None:
-        self._source, self._calibration, self._method = source, calibration, method
-        self._orders: dict[int, Order] = {}
-        self.moments = lru_cache(maxsize=2)(self._moments)
-        self.decoder = self.sort(source)
-
-    def sort(self, decoder: Decoder) -> Decoder:
-        """The sorted self of the source model in any dtype."""
-
-        def load(index: int) -> BlockWeights:
-            return sort_block(decoder.config.blocks[index], decoder.block_weights(index), self._order(index))
-
-        return replace(decoder, block_weights=lru_cache(maxsize=2)(load))
-
-    def _order(self, index: int) -> Order:
-        if index not in self._orders:
-            block = self._source.config.blocks[index]
-            weights, moments = self._source.block_weights(index), self._calibration.moments(index)
-            self._orders[index] = RANK[self._method](block, weights, moments)
-        return self._orders[index]
-
-    def _moments(self, index: int) -> dict[str, Tensor]:
-        return sort_moments(self._source.config.blocks[index], self._calibration.moments(index), self._order(index))
-
-
 class _Stored:
     """The quantized blocks as the artifact holds them, with each level's bias."""
 
     def __init__(
-        self, config: ModelConfig, ordered: _Sorted, work: WorkDirectory, ladder: Sequence[Allocation]
+        self, config: ModelConfig, ordered: SortedModel, work: WorkDirectory, ladder: Sequence[Allocation]
     ) -> None:
         self._config, self._ordered, self._work, self._ladder = config, ordered, work, ladder
         self.block = lru_cache(maxsize=1)(self._load)
 
     def _load(self, index: int) -> BlockTensors:
         block = self._config.blocks[index]
-        tensors, fields = self._work.load(f"codes-{index:03d}.safetensors")
+        tensors, fields = self._work.load(codes_name(index))
         weights = {
             role: QuantizedWeight(
-                tensors[f"{role}.codes"].numpy(), tensors[f"{role}.scales"].numpy(), 4, info["group"], info["values"]
+                tensors[f"{role}.codes"].numpy(), tensors[f"{role}.scales"].numpy(), 4, info["group"], info["codebook"]
             )
             for role, info in fields.items()
         }
@@ -261,7 +233,7 @@ def _texts(
 def _ladder(
     config: BuildConfig,
     model_config: ModelConfig,
-    ordered: _Sorted,
+    ordered: SortedModel,
     calibration: Calibration,
     windows: Tensor,
     root: Path,
@@ -284,22 +256,6 @@ def _ladder(
         )
         _write_json(path, ALLOCATE[settings.method](inputs))
     return [tuple(tuple(kept) for kept in allocation) for allocation in json.loads(path.read_text("utf-8"))]
-
-
-def _quantize(
-    model_config: ModelConfig, ordered: _Sorted, config: BuildConfig, work: WorkDirectory, steps: _Steps
-) -> None:
-    report = steps.report("quantize")
-    for index, block in enumerate(model_config.blocks):
-        name = f"codes-{index:03d}.safetensors"
-        if not work.has(name):
-            weights = ordered.decoder.block_weights(index)
-            made = quantize_block(block, weights, ordered.moments(index), config.quantize)
-            tensors = {f"{role}.codes": torch.from_numpy(w.codes) for role, w in made.items()}
-            tensors |= {f"{role}.scales": torch.from_numpy(w.scales) for role, w in made.items()}
-            fields = {role: {"group": w.group, "values": w.codebook} for role, w in made.items()}
-            work.save(name, tensors, fields)
-        report(index + 1, len(model_config.blocks))
 
 
 def _model_tensors(source: Decoder, tokenizer: ArtifactTokenizer, group: int) -> dict[str, Any]:

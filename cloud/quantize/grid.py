@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -21,14 +22,21 @@ class Grid:
     values: tuple[int, ...]
     factors: tuple[float, ...] = (0.68, 0.74, 0.8, 0.85, 0.9, 0.94, 0.98, 1.02, 1.07)
 
+    @cached_property
+    def _table(self) -> Tensor:
+        return torch.tensor(self.values, dtype=torch.float32)
+
+    @cached_property
+    def _borders(self) -> Tensor:
+        return (self._table[1:] + self._table[:-1]) / 2
+
     def codes(self, scaled: Tensor) -> Tensor:
         """Index of the nearest value of each element of `scaled` = weight / scale (int64)."""
-        values = torch.tensor(self.values, dtype=scaled.dtype)
-        return torch.bucketize(scaled, (values[1:] + values[:-1]) / 2)
+        return torch.bucketize(scaled, self._borders)
 
     def decode(self, codes: Tensor) -> Tensor:
         """Values of codes, float32."""
-        return torch.tensor(self.values, dtype=torch.float32)[codes]
+        return self._table[codes]
 
     def best_scales(self, groups: Tensor, importance: Tensor) -> Tensor:
         """One scale per group, rounded to float16, with the least weighted squared error.
