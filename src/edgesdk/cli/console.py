@@ -32,17 +32,20 @@ def complain(message: str, hint: str = "") -> None:
         console.print(hint, markup=False, soft_wrap=True)
 
 
-def print_json(value: Any) -> None:
+def print_json(value: Any, *, one_line: bool = False) -> None:
     """One JSON value on stdout. NaN and infinity, which JSON does not have, are refused."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+    indent = None if one_line else 2
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=indent, allow_nan=False) + "\n")
+    sys.stdout.flush()
 
 
 def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
-    """A table on stdout; numbers stand right, the last column left."""
+    """A title and a table on stdout; numbers stand right, the last column left."""
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=160)
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    console.print(title, markup=False)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column in columns:
         table.add_column(column, justify="left" if column == columns[-1] else "right")
     for row in rows:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 import edgesdk
-from edgesdk.cli.console import print_json, say, size
+from edgesdk.cli.console import print_json, say
 from edgesdk.cli.options import Artifact, Budget, Context, Json, Level, Rate, Threads, Verify, examples
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def chat(
 ) -> None:
     """Talk with the model: one message a line, an empty line or the end of input leaves.
 
-    With --json: one object per answer on stdout, and no prompt signs.
+    With --json: one object per answer, each on a line of its own.
     """
     model = _load(path, rate, budget, level, context, threads, verify)
     messages = [{"role": "system", "content": system}] if system else []
@@ -129,7 +129,7 @@ def chat(
         )
         answer = "".join(pieces) if as_json else _write(pieces)
         if as_json:
-            print_json({"role": "assistant", "content": answer, **_served(model)})
+            print_json({"role": "assistant", "content": answer, **_served(model)}, one_line=True)
         messages.append({"role": "assistant", "content": answer})
 
 
@@ -143,8 +143,7 @@ def _load(
     verify: Literal["lazy", "eager", "off"],
 ) -> Model:
     model = edgesdk.load(path, rate=rate, budget=budget, level=level, context=context, threads=threads, verify=verify)
-    mapped = size(model.levels[model.level].mapped_bytes)
-    say(f"level {model.level} of 0 to {len(model.levels) - 1}, rate {model.rate:.3f}, {mapped} mapped: {model.reason}")
+    say(model.reason)
     return model
 
 

@@ -105,7 +105,17 @@ def _measured(value: float | None) -> str:
 
 
 def _gave_up(entries: dict[str, Any]) -> str:
-    return ", ".join(f"{key} {_short(value)}" for key, value in entries.items()) or "nothing"
+    """Shares as percentages, lists of names as their number; what is whole is left out."""
+    parts = [
+        f"{value:.0%} of {key}"
+        if isinstance(value, float)
+        else f"{len(value)} {key}"
+        if isinstance(value, list)
+        else key
+        for key, value in entries.items()
+        if value
+    ]
+    return ", ".join(parts) or "nothing"
 
 
 def _short(value: Any) -> str:
