@@ -118,18 +118,20 @@ EDGE_API edge_status edge_session_open(edge_model* model, edge_session** out);
 EDGE_API void edge_session_close(edge_session* session);
 EDGE_API void edge_session_reset(edge_session* session);           /* forget the conversation */
 EDGE_API edge_status edge_session_rewind(edge_session* session, int32_t n_tokens); /* keep only the first n_tokens */
-EDGE_API int32_t edge_session_position(const edge_session* session); /* tokens in the cache */
-EDGE_API void edge_session_cancel(edge_session* session);          /* from any thread: the running call returns EDGE_CANCELLED */
+EDGE_API int32_t edge_session_position(const edge_session* session); /* tokens of the conversation, sampled ones included */
+/* From any thread: the running call returns EDGE_CANCELLED. Tokens that it had not finished are forgotten. */
+EDGE_API void edge_session_cancel(edge_session* session);
 
 /* Feeds tokens. logits == NULL: none wanted; all_logits: float32 (n_tokens, vocab), else only the last row. */
 EDGE_API edge_status edge_session_feed(edge_session* session, const int32_t* tokens, size_t n_tokens, int32_t all_logits,
                                        float* logits);
 EDGE_API edge_status edge_session_set_sampling(edge_session* session, const edge_sampling* sampling);
-/* Samples the next token from the last logits, and feeds it (so that the next call can go on). */
+/* Samples the next token from the last logits and appends it; it is pushed through the model when the next call needs it. */
 EDGE_API edge_status edge_session_next(edge_session* session, int32_t* token);
 
 /* Text in, text out. The callback gets UTF-8 that is never cut inside a character; it returns 0 to go on, else the call
- * ends early with EDGE_OK. Stop strings are never emitted, not even in part. */
+ * ends early with EDGE_OK. Stop strings are never emitted, not even in part. An end token, max_tokens and the end of the
+ * context end it too; a prompt that fills the context is EDGE_CONTEXT_FULL. Special tokens are not emitted. */
 typedef int32_t (*edge_text_callback)(const char* utf8, size_t n_bytes, void* user);
 EDGE_API edge_status edge_session_generate(edge_session* session, const int32_t* prompt, size_t n_prompt, int32_t max_tokens,
                                            const char* const* stop, size_t n_stop, edge_text_callback callback, void* user,
