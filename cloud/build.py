@@ -8,11 +8,10 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import torch
 from torch import Tensor
 
 from edgesdk.cloud.allocate import METHODS as ALLOCATE
@@ -23,14 +22,14 @@ from edgesdk.cloud.checkpoint import Checkpoint, open_checkpoint
 from edgesdk.cloud.config import BuildConfig
 from edgesdk.cloud.evaluate import LevelQuality, evaluate_levels
 from edgesdk.cloud.families import load_model
-from edgesdk.cloud.families.blocks import Block, ModelConfig
-from edgesdk.cloud.pack import Allocation, BlockTensors, QuantizedWeight, block_bytes, write_artifact
+from edgesdk.cloud.families.blocks import ModelConfig
+from edgesdk.cloud.pack import Allocation, BlockVectors, QuantizedWeight, block_bytes, write_artifact
 from edgesdk.cloud.quantize import METHODS as QUANTIZE
 from edgesdk.cloud.ordered import SortedModel
 from edgesdk.cloud.quantize.block import block_vectors, dequantized, quantize_rows_8bit
 from edgesdk.cloud.quantize.tasks import codes_name, quantize_blocks
 from edgesdk.cloud.rank import METHODS as RANK
-from edgesdk.cloud.reference import BlockWeights, Decoder
+from edgesdk.cloud.reference import Decoder
 from edgesdk.cloud.repair import repaired_bias
 from edgesdk.cloud.sample import sample_windows
 from edgesdk.cloud.tokenizer import ArtifactTokenizer, import_tokenizer, to_tokenizers
@@ -89,9 +88,9 @@ def build_model(
         quantize_work = WorkDirectory(root, "codes", fingerprint([*key, config.rank, config.quantize]))
         quantize_blocks(model, config, calibration, quantize_work, steps.report("quantize"))
     with steps.timed("pack"):
-        stored = _Stored(model_config, ordered, quantize_work, ladder)
         draft = root / "draft.edge"
-        parts = _Parts(model_config, ladder, stored, _model_tensors(source, tokenizer, config.quantize.group))
+        tensors = _model_tensors(source, tokenizer, config.quantize.group)
+        parts = _Parts(model_config, ladder, ordered, quantize_work, tensors)
         metadata = _metadata(checkpoint, tokenizer, config, evaluation)
         parts.write(draft, metadata, _levels(model_config, ladder, None, config))
     with steps.timed("evaluate"):
@@ -146,50 +145,40 @@ class _Steps:
         return show
 
 
-class _Stored:
-    """The quantized blocks as the artifact holds them, with each level's bias."""
-
-    def __init__(
-        self, config: ModelConfig, ordered: SortedModel, work: WorkDirectory, ladder: Sequence[Allocation]
-    ) -> None:
-        self._config, self._ordered, self._work, self._ladder = config, ordered, work, ladder
-        self.block = lru_cache(maxsize=1)(self._load)
-
-    def _load(self, index: int) -> BlockTensors:
-        block = self._config.blocks[index]
-        tensors, fields = self._work.load(codes_name(index))
-        weights = {
-            role: QuantizedWeight(
-                tensors[f"{role}.codes"].numpy(), tensors[f"{role}.scales"].numpy(), 4, info["group"], info["codebook"]
-            )
-            for role, info in fields.items()
-        }
-        source = self._ordered.decoder.block_weights(index)
-        biases = self._level_biases(index, block, weights, source)
-        return BlockTensors(weights, block_vectors(block, source), biases)
-
-    def _level_biases(
-        self, index: int, block: Block, weights: dict[str, QuantizedWeight], source: BlockWeights
-    ) -> tuple[np.ndarray[Any, np.dtype[np.float32]] | None, ...]:
-        output = next(weight for weight in block.weights if weight.columns is not None)
-        deployed = {output.role: dequantized(block, output, weights[output.role])}
-        moments = self._ordered.moments(index)
-        return tuple(
-            repaired_bias(block, source, allocation[index], moments, deployed).numpy() for allocation in self._ladder
-        )
-
-
 @dataclass(frozen=True)
 class _Parts:
     """Everything that goes into the file but the quality of its levels."""
 
     config: ModelConfig
     ladder: Sequence[Allocation]
-    stored: _Stored
+    ordered: SortedModel
+    codes: WorkDirectory
     model_tensors: dict[str, Any]
 
     def write(self, path: Path, metadata: dict[str, Any], levels: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        return write_artifact(path, self.config, self.ladder, self.stored.block, self.model_tensors, metadata, levels)
+        """Writes the artifact; one block is in memory at a time."""
+        return write_artifact(
+            path, self.config, self.ladder, self._weight, self._vectors, self.model_tensors, metadata, levels
+        )
+
+    def _weight(self, index: int, role: str) -> QuantizedWeight:
+        tensors, fields = self.codes.load(codes_name(index), f"{role}.")
+        group, codebook = fields[role]["group"], tuple(fields[role]["codebook"])
+        return QuantizedWeight(tensors[f"{role}.codes"].numpy(), tensors[f"{role}.scales"].numpy(), 4, group, codebook)
+
+    def _vectors(self, index: int) -> BlockVectors:
+        """Norms, frequencies and the bias of each level, computed once and kept in the work directory."""
+        block = self.config.blocks[index]
+        source = self.ordered.decoder.block_weights(index)
+        name = f"bias-{index:03d}-{fingerprint([level[index] for level in self.ladder])}.safetensors"
+        if not self.codes.has(name):
+            output = next(weight for weight in block.weights if weight.columns is not None)
+            deployed = {output.role: dequantized(block, output, self._weight(index, output.role))}
+            moments = self.ordered.moments(index)
+            biases = [repaired_bias(block, source, level[index], moments, deployed) for level in self.ladder]
+            self.codes.save(name, {"bias": torch.stack(biases)})
+        biases = list(self.codes.load(name)[0]["bias"].numpy())
+        return BlockVectors(block_vectors(block, source), tuple(biases))
 
 
 def _check_methods(config: BuildConfig) -> None:

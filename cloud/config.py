@@ -46,7 +46,7 @@ class AllocateConfig:
     method: str = "measured"
     max_rate: float = 0.35
     step: float = 0.05
-    n_windows: int = 3
+    n_windows: int = 2
     window_tokens: int = 256
     rounds: int = 2
     fractions: tuple[float, ...] = (0.8, 0.5)
@@ -85,7 +85,7 @@ PRESETS = {
     "default": BuildConfig(),
     "fast": BuildConfig(
         calibrate=CalibrateConfig(n_windows=32, window_tokens=256),
-        allocate=AllocateConfig(n_windows=2, rounds=1, fractions=(0.6,)),
+        allocate=AllocateConfig(rounds=1, fractions=(0.6,)),
         evaluate=EvaluateConfig(n_windows=4, window_tokens=512),
     ),
 }

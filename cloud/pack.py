@@ -17,7 +17,7 @@ from edgesdk.formats.writer import ArtifactWriter, Piece
 
 __all__ = [
     "Allocation",
-    "BlockTensors",
+    "BlockVectors",
     "QuantizedWeight",
     "block_bytes",
     "kept_shapes",
@@ -42,15 +42,14 @@ class QuantizedWeight:
 
 
 @dataclass(frozen=True)
-class BlockTensors:
-    """A block's tensors in file order.
+class BlockVectors:
+    """A block's small tensors in file order.
 
     vectors: norm (d_model,), and for attention inv_freq and the row biases q_bias, k_bias
     (a value bias is folded into the block's bias: attention weights sum to 1)
     level_bias: one (d_model,) vector per level, or None where the block adds no bias
     """
 
-    weights: Mapping[str, QuantizedWeight]
     vectors: Mapping[str, NDArray[np.float32]]
     level_bias: tuple[NDArray[np.float32] | None, ...]
 
@@ -59,7 +58,8 @@ def write_artifact(
     path: Path,
     config: ModelConfig,
     ladder: Sequence[Allocation],
-    block_tensors: Callable[[int], BlockTensors],
+    block_weight: Callable[[int, str], QuantizedWeight],
+    block_vectors: Callable[[int], BlockVectors],
     model_tensors: Mapping[str, QuantizedWeight | NDArray[Any]],
     metadata: Mapping[str, Any],
     levels: Sequence[Mapping[str, Any]],
@@ -67,7 +67,8 @@ def write_artifact(
     """Writes one artifact and returns its level records with their sizes.
 
     ladder: allocations, smallest level first, ending with the full sizes
-    block_tensors: loads the tensors of one block; called several times per block, one block in memory at a time
+    block_weight: loads a block's weight by index and role; called for every piece of it, one in memory at a time
+    block_vectors: a block's small tensors, by index
     model_tensors: embed, head (QuantizedWeight), norm, tokenizer.* and chat_template (arrays), all part of level 0
     metadata: the header's fields beside model, codebooks, panels, runs and levels; levels: rate and quality per level
     """
@@ -81,7 +82,8 @@ def write_artifact(
         else:
             writer.add(Piece(name, 0, top, str(tensor.dtype), tensor.shape, tensor))
     for index, block in enumerate(config.blocks):
-        for piece in _block_pieces(index, block, [level[index] for level in ladder], block_tensors, codebooks):
+        kept = [level[index] for level in ladder]
+        for piece in _block_pieces(block, kept, partial(block_weight, index), block_vectors(index), codebooks):
             writer.add(piece)
     fields = {"model": model_header(config), **metadata, "codebooks": codebooks}
     return writer.write(path, fields, levels)
@@ -117,26 +119,24 @@ def weight_group(block: Block, role: str, preferred: int) -> int:
 
 
 def _block_pieces(
-    index: int,
     block: Block,
     kept: Sequence[tuple[int, ...]],
-    load: Callable[[int], BlockTensors],
+    load: Callable[[str], QuantizedWeight],
+    tensors: BlockVectors,
     codebooks: list[list[int]],
 ) -> Iterator[Piece]:
     top = len(kept) - 1
-    tensors = load(index)
     yield Piece(f"{block.name}.norm", 0, top, "float32", tensors.vectors["norm"].shape, tensors.vectors["norm"])
     for level in range(top + 1):
         for weight in block.weights:
             axis = weight.rows or weight.columns
             begin, end = _cut(block, kept, level, axis)
             if end > begin:
-                quantized = tensors.weights[weight.role]
+                quantized = load(weight.role)
                 rows, columns = quantized.codes.shape
                 box = (begin, end, 0, columns) if weight.rows else (0, rows, begin, end)
                 name = f"{block.name}.{weight.role}"
-                reload = partial(_weight_of, load, index, weight.role)
-                yield _panel_piece(name, level, top, box, quantized, codebooks, reload)
+                yield _panel_piece(name, level, top, box, quantized, codebooks, partial(load, weight.role))
         if isinstance(block, Attention):
             yield from _attention_vectors(block, tensors, kept, level)
         bias = tensors.level_bias[level]
@@ -145,7 +145,7 @@ def _block_pieces(
 
 
 def _attention_vectors(
-    block: Attention, tensors: BlockTensors, kept: Sequence[tuple[int, ...]], level: int
+    block: Attention, tensors: BlockVectors, kept: Sequence[tuple[int, ...]], level: int
 ) -> Iterator[Piece]:
     top = len(kept) - 1
     for role, axis in (("q", ("qk", block.n_heads)), ("k", ("qk", block.n_kv_heads))):
@@ -198,10 +198,6 @@ def _panel_piece(
 
 def _same(weight: QuantizedWeight) -> QuantizedWeight:
     return weight
-
-
-def _weight_of(load: Callable[[int], BlockTensors], index: int, role: str) -> QuantizedWeight:
-    return load(index).weights[role]
 
 
 def model_header(config: ModelConfig) -> dict[str, Any]:

@@ -24,7 +24,7 @@ def repaired_bias(
 
     weights: the sorted full block; kept: the level's sizes; moments: hidden_mean (width,) or z_mean (n_heads, vo)
     deployed: the output weight as stored (dequantized `down` or `o`, full size); None: the float weights.
-    bias = own bias + W E[x] - W_deployed[kept] E[x[kept]]; a cut of RoPE pairs does not move the mean of z by assumption.
+    bias = own bias + W E[x] - W_deployed[kept] E[x[kept]]; the mean of z is taken as it is before RoPE pairs are cut.
     """
     stored = deployed if deployed is not None else weights
     if isinstance(block, Mlp):

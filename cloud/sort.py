@@ -24,7 +24,7 @@ class MlpOrder:
 
 @dataclass(frozen=True)
 class AttentionOrder:
-    """pairs: (n_kv_heads, head_dim / 2) RoPE pairs, most useful first; rotation: (n_kv_heads, d, d), v' = rotation^T v."""
+    """pairs: (n_kv_heads, d / 2) RoPE pairs, most useful first; rotation: (n_kv_heads, d, d), v' = rotation^T v."""
 
     pairs: Tensor
     rotation: Tensor

@@ -45,7 +45,8 @@ class WorkDirectory:
         save_file(whole, temporary, {"fields": json.dumps(fields or {})})
         os.replace(temporary, self.path(name))
 
-    def load(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors and fields of a finished result."""
+    def load(self, name: str, prefix: str = "") -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors (those whose names begin with `prefix`) and fields of a finished result."""
         with safe_open(self.path(name), "pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, json.loads(file.metadata()["fields"])  # noqa: SIM118
+            names = [key for key in file.keys() if key.startswith(prefix)]  # noqa: SIM118
+            return {key: file.get_tensor(key) for key in names}, json.loads(file.metadata()["fields"])

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from edgesdk.cloud.families.blocks import Attention, Mlp, ModelConfig
 from edgesdk.cloud.pack import (
     Allocation,
-    BlockTensors,
+    BlockVectors,
     QuantizedWeight,
     block_bytes,
     kept_shapes,
@@ -23,7 +25,6 @@ from edgesdk.cloud.pack import (
     write_artifact,
 )
 from edgesdk.formats.axes import frequency_order
-from numpy.typing import NDArray
 
 CODEBOOK = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
 
@@ -42,7 +43,7 @@ def tiny_config(
     biases: bool = False,
 ) -> ModelConfig:
     """A llama-shaped model whose axes have several steps; 300 tokens = 256 bytes, specials and merges."""
-    sources = {f"{role}_bias": "" for role in ("q", "k", "v")} if biases else {}
+    sources = {f"{role}_bias": "" for role in ("q", "k")} if biases else {}
     inv_freq = tuple(float(10000.0 ** (-2 * i / head_dim)) for i in range(head_dim // 2))
     blocks: list[Attention | Mlp] = []
     for layer in range(n_layers):
@@ -119,28 +120,28 @@ def write_random_artifact(
     """Writes an artifact of this shape with random weights and level biases; returns its level records."""
     top = len(ladder) - 1
 
-    @lru_cache(maxsize=1)
-    def block_tensors(index: int) -> BlockTensors:
+    @lru_cache(maxsize=8)
+    def block_weight(index: int, role: str) -> QuantizedWeight:
+        block = config.blocks[index]
+        full = tuple(axis.size for axis in block.axes)
+        rows, columns = kept_shapes(block, full, config.d_model)[role]
+        rng = np.random.default_rng([seed, index, *role.encode()])
+        return random_weight(rng, rows, columns, 4, weight_group(block, role, 32))
+
+    def block_vectors(index: int) -> BlockVectors:
         block = config.blocks[index]
         rng = np.random.default_rng([seed, index])
-        full = tuple(axis.size for axis in block.axes)
-        weights = {
-            role: random_weight(rng, rows, columns, 4, weight_group(block, role, 32))
-            for role, (rows, columns) in kept_shapes(block, full, config.d_model).items()
-        }
         vectors = {"norm": rng.uniform(0.5, 1.5, config.d_model).astype(np.float32)}
         if isinstance(block, Attention):
-            quantum = block.axes[0].quantum
-            order = frequency_order(block.n_kv_heads, block.head_dim, quantum)
-            natural = np.tile(np.array(block.inv_freq, np.float32), block.n_kv_heads)
-            vectors["inv_freq"] = natural[order]
-            for role, heads in (("q", block.n_heads), ("k", block.n_kv_heads), ("v", block.n_kv_heads)):
+            order = frequency_order(block.n_kv_heads, block.head_dim, block.axes[0].quantum)
+            vectors["inv_freq"] = np.tile(np.array(block.inv_freq, np.float32), block.n_kv_heads)[order]
+            for role, heads in (("q", block.n_heads), ("k", block.n_kv_heads)):
                 if f"{role}_bias" in block.sources:
                     vectors[f"{role}_bias"] = rng.normal(0, 0.1, heads * block.head_dim).astype(np.float32)
         bias = tuple(
             None if level == top else rng.normal(0, 0.02, config.d_model).astype(np.float32) for level in range(top + 1)
         )
-        return BlockTensors(weights, vectors, bias)
+        return BlockVectors(vectors, bias)
 
     rng = np.random.default_rng([seed, 10**6])
     tokenizer, tables = byte_tokenizer(config.vocab_size)
@@ -164,7 +165,7 @@ def write_random_artifact(
         for size, allocation in zip(sizes, ladder, strict=True)
     ]
     metadata = {"tokenizer": tokenizer, "evaluation": None, "provenance": {"source": "random", "seed": seed}}
-    return write_artifact(path, config, ladder, block_tensors, model_tensors, metadata, levels)
+    return write_artifact(path, config, ladder, block_weight, block_vectors, model_tensors, metadata, levels)
 
 
 def main() -> None:
