@@ -19,7 +19,7 @@ BUILD_REQUIRES := "scikit-build-core>=1.0" "nanobind>=2.4" "nlohmann-json>=3.11"
 
 PY_SOURCES := $(shell find src cloud formats device targets -name '*.py' -o -name '*.toml' -o -name py.typed)
 NATIVE_SOURCES := CMakeLists.txt $(shell find cmake kernels device -name '*.cpp' -o -name '*.h' -o -name '*.inc' -o -name '*.cmake' -o -name CMakeLists.txt)
-BENCHES := $(filter-out benchmarks/demo.py,$(wildcard benchmarks/*.py))
+BENCHES ?= ladder
 
 export PYTHONSAFEPATH := 1
 export CMAKE_BUILD_PARALLEL_LEVEL := $(JOBS)
@@ -97,11 +97,11 @@ test-sanitize: $(VENV)/.dependencies
 	$(BIN)/cmake --build $(BUILD)/sanitize-thread
 	$(BIN)/ctest --test-dir $(BUILD)/sanitize-thread --output-on-failure -j $(JOBS)
 
-# Each benchmark writes $(BUILD)/bench/NAME.json; all work on the demo's artifact.
-bench: setup
-	@test -f $(BUILD)/demo/smollm2.edge || $(MAKE) demo
-	@mkdir -p $(BUILD)/bench
-	set -e; for bench in $(BENCHES); do $(PY) $$bench --artifact $(BUILD)/demo/smollm2.edge --out $(BUILD)/bench; done
+# Each benchmark writes $(BUILD)/bench/NAME.json; they share modules in their folder.
+bench: $(addprefix bench-,$(BENCHES))
+
+bench-%: setup
+	PYTHONPATH=benchmarks $(PY) benchmarks/$*.py
 
 wheel: $(VENV)/.dependencies
 	$(PY) -m pip wheel --quiet --no-deps --no-build-isolation $(WHEEL_DIR) -w dist .

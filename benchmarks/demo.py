@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,6 @@ from edgesdk.cloud.config import preset
 from edgesdk.formats.ladder import level_table
 
 PROMPT = "What is a neural network? Answer in two sentences."
-SPEED_PROMPT = "The history of the steam engine begins"
 CONTEXT = 512
 console = Console(highlight=False)
 
@@ -39,15 +39,12 @@ def build(model: str, preset_name: str, out: Path) -> Path:
     return named
 
 
-def tokens_per_s(model: edgesdk.Model, n_tokens: int = 48) -> float:
-    """Decoding speed: the time of n_tokens less that of one, so that the prompt does not count."""
-    seconds, counts = [], []
-    for limit in (1, n_tokens):
-        start = time.perf_counter()
-        text = model.generate(SPEED_PROMPT, max_tokens=limit)
-        seconds.append(time.perf_counter() - start)
-        counts.append(len(model.tokenize(text)))
-    return (counts[1] - counts[0]) / (seconds[1] - seconds[0])
+def tokens_per_s(path: Path) -> list[float]:
+    """Decoding speed of every level, smallest first, measured by the native program."""
+    program = Path(edgesdk.__file__).parent / "bin" / "edge-run"
+    command = [str(program), "bench", str(path), "--all-levels", "--json", "--runs", "3", "--context", str(CONTEXT)]
+    measured = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    return [level["decode_tokens_per_s"] for level in measured["levels"]]
 
 
 def print_levels(rows: list[dict[str, Any]], speeds: list[float]) -> None:
@@ -90,7 +87,7 @@ def main() -> None:
     rows = level_table(artifact)
     (arguments.out / "levels.json").write_text(json.dumps(rows, indent=2, allow_nan=False) + "\n", "utf-8")
 
-    speeds = [tokens_per_s(edgesdk.load(path, level=row["index"], context=CONTEXT)) for row in rows]
+    speeds = tokens_per_s(path)
     print_levels(rows, speeds)
 
     model = edgesdk.load(path, level=0, context=CONTEXT)

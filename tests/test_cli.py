@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -9,6 +10,7 @@ import sys
 
 import jsonschema
 import pytest
+from device_artifacts import write_tiny
 from tiny_model import nested_ladder, tiny_config, write_random_artifact
 
 import edgesdk
@@ -150,3 +152,45 @@ def test_no_colour_without_a_terminal(tiny):
     )
     assert result.returncode == 0
     assert b"\x1b" not in result.stdout + result.stderr
+
+
+def test_run_prints_what_the_api_generates(tiny, capsys):
+    expected = edgesdk.load(tiny, level=1).generate("abc", max_tokens=6)
+    assert main(["run", str(tiny), "abc", "--level", "1", "-n", "6"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == expected + "\n"
+    assert captured.err.startswith("level 1 of 0..2")
+    assert main(["run", str(tiny), "abc", "--level", "1", "-n", "6", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["text"], report["level"], report["prompt"]) == (expected, 1, "abc")
+
+
+def test_run_reads_the_prompt_from_stdin(tiny, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.StringIO("from outside"))
+    assert main(["run", str(tiny), "-", "-n", "2", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["prompt"] == "from outside"
+
+
+def test_chat_answers_each_line_and_remembers(tmp_path, capsys, monkeypatch):
+    path = write_tiny(tmp_path / "chat.edge", chat=True)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("one\ntwo\n"))
+    assert main(["chat", str(path), "--system", "be brief", "--temperature", "0", "-n", "5", "--json"]) == 0
+    first, second = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    model = edgesdk.load(path)
+    messages = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "one"}]
+    assert first["content"] == model.chat(messages, max_tokens=5)
+    messages += [{"role": "assistant", "content": first["content"]}, {"role": "user", "content": "two"}]
+    assert second["content"] == model.chat(messages, max_tokens=5)
+
+
+def test_chat_without_a_template_has_a_way_out(tiny, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.StringIO("hello\n"))
+    assert main(["chat", str(tiny)]) == 2
+    assert "error: this artifact has no chat template\nhint: " in capsys.readouterr().err
+
+
+def test_a_budget_that_is_too_small_is_one_error(tiny, capsys):
+    assert main(["run", str(tiny), "abc", "--budget", "1KB"]) == 1
+    captured = capsys.readouterr()
+    assert captured.err.count("error: ") == 1
+    assert captured.out == ""
