@@ -15,7 +15,7 @@ BENCH = Path(__file__).parents[1] / "build" / "bench"
 
 @dataclass(frozen=True)
 class Figure:
-    """One comparison. ratio: oriented so that bigger is better; target: the least ratio wanted, None when there is none."""
+    """One comparison. ratio: oriented so that bigger is better; target: the least ratio wanted, or None."""
 
     figure: str
     ours: float

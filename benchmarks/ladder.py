@@ -14,15 +14,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from edgesdk.cli.progress import StepProgress
-from edgesdk.cloud.build import build_model
-from edgesdk.cloud.config import EvaluateConfig, preset
-from edgesdk.formats import Artifact, LevelInfo
 from figures import BENCH, Figure, write_figures
 from neutral import write_neutral
 from rich.console import Console
 from rich.table import Table
 from texts import evaluation_text
+
+from edgesdk.cli.progress import StepProgress
+from edgesdk.cloud.build import build_model
+from edgesdk.cloud.config import EvaluateConfig, preset
+from edgesdk.formats import Artifact, LevelInfo
 
 METHODS = ("measured", "uniform", "block-influence")
 RATES = (0.05, 0.15, 0.25, 0.35)
@@ -58,7 +59,9 @@ def compare(ladders: dict[str, Artifact]) -> list[Figure]:
     top = ours.levels[-1]
     source = float(ours.edge["evaluation"]["source_perplexity"])
     full = float(top.perplexity or math.nan)
-    figures = [Figure("perplexity, full level / float32 source", full, source, source / full, FULL_TARGET, "ppl", COMMAND)]
+    figures = [
+        Figure("perplexity, full level / float32 source", full, source, source / full, FULL_TARGET, "ppl", COMMAND)
+    ]
     for rate in RATES:
         level: LevelInfo = ours.level_at_rate(rate)
         mine = float(level.perplexity or math.nan)

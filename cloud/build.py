@@ -1,4 +1,4 @@
-"""`edgesdk build`: from a model to one elastic artifact. Start reading here; every step is one line of `build_model`."""
+"""`edgesdk build`: from a model to one elastic artifact. Start here; every step is a paragraph of `build_model`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,9 @@ from edgesdk.cloud.config import BuildConfig
 from edgesdk.cloud.evaluate import LevelQuality, evaluate_levels
 from edgesdk.cloud.families import load_model
 from edgesdk.cloud.families.blocks import ModelConfig
+from edgesdk.cloud.ordered import SortedModel
 from edgesdk.cloud.pack import Allocation, BlockVectors, QuantizedWeight, block_bytes, write_artifact
 from edgesdk.cloud.quantize import METHODS as QUANTIZE
-from edgesdk.cloud.ordered import SortedModel
 from edgesdk.cloud.quantize.block import block_vectors, dequantized, quantize_rows_8bit
 from edgesdk.cloud.quantize.tasks import codes_name, quantize_blocks
 from edgesdk.cloud.rank import METHODS as RANK
@@ -175,9 +175,9 @@ class _Parts:
             output = next(weight for weight in block.weights if weight.columns is not None)
             deployed = {output.role: dequantized(block, output, self._weight(index, output.role))}
             moments = self.ordered.moments(index)
-            biases = [repaired_bias(block, source, level[index], moments, deployed) for level in self.ladder]
-            self.codes.save(name, {"bias": torch.stack(biases)})
-        biases = list(self.codes.load(name)[0]["bias"].numpy())
+            made = [repaired_bias(block, source, level[index], moments, deployed) for level in self.ladder]
+            self.codes.save(name, {"bias": torch.stack(made)})
+        biases = self.codes.load(name)[0]["bias"].numpy()
         return BlockVectors(block_vectors(block, source), tuple(biases))
 
 

@@ -37,7 +37,9 @@ Tap = Callable[[str, Tensor], Tensor]
 class TensorSource(Protocol):
     """What the decoder needs of a checkpoint."""
 
-    def tensor(self, name: str) -> Tensor: ...
+    def tensor(self, name: str) -> Tensor:
+        """One tensor in float32."""
+        ...
 
 
 def load_block(source: TensorSource, block: Block) -> dict[str, Tensor]:

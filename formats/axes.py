@@ -1,4 +1,4 @@
-"""The order of elements along a head axis (SPEC.md section 3): quantum-major, so that a prefix cuts every head alike."""
+"""The order of elements along a head axis (SPEC.md section 3): quantum-major, a prefix cuts every head alike."""
 
 from __future__ import annotations
 

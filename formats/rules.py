@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -112,7 +113,7 @@ def _check_attention(block: Mapping[str, Any], i: int) -> None:
         raise ArtifactError(f"model.blocks[{i}]: {kv_heads} key/value heads do not divide {heads} heads (rule 3)")
     for name in ("qk", "vo"):
         size, quantum = block["axes"][name]
-        if size % quantum or (name == "qk" and quantum % 2):
+        if size % quantum or quantum % 8:
             raise ArtifactError(f"model.blocks[{i}].axes.{name} is {[size, quantum]} (rule 3)")
     row_bias = block.get("row_bias", [])
     if not isinstance(row_bias, list) or not set(row_bias) <= {"q", "k"}:
@@ -246,7 +247,7 @@ def _check_coverage(artifact: Artifact, panels: Mapping[str, Any], k: int) -> No
         by_rows = all(b[2] == 0 and b[3] == shape[1] for b in boxes)
         ends = [(b[0], b[1]) if by_rows else (b[2], b[3]) for b in boxes]
         whole = by_rows or all(b[0] == 0 and b[1] == shape[0] for b in boxes)
-        joined = all(a[1] == b[0] for a, b in zip(ends, ends[1:], strict=False))
+        joined = all(a[1] == b[0] for a, b in itertools.pairwise(ends))
         if not (boxes and whole and joined and ends[0][0] == 0 and ends[-1][1] == shape[0 if by_rows else 1]):
             raise ArtifactError(f"level {k}: the panels of {weight} do not cover {shape} (rule 4.2)")
         if len({b[5] for b in boxes}) != 1:

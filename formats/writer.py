@@ -41,13 +41,16 @@ class Piece:
 
     @property
     def n_bytes(self) -> int:
+        """Size in the file."""
         return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
 
     @property
     def full_name(self) -> str:
+        """The tensor's name, with its level suffix."""
         return f"{self.name}/{self.first_level}"
 
     def array(self) -> NDArray[Any]:
+        """The data, made now if it is made by a function."""
         made = self.data() if callable(self.data) else self.data
         made = np.ascontiguousarray(made)
         if made.dtype != np.dtype(self.dtype) or made.shape != self.shape:

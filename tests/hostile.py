@@ -100,13 +100,13 @@ def _gap(outer: Header, _: Header) -> None:
 
 
 def _without_edge(good: bytes) -> bytes:
-    outer, edge, data = split(good)
+    outer, _, data = split(good)
     outer["__metadata__"] = {"format": "pt"}
     return join(outer, None, data)
 
 
 def _broken_edge(good: bytes) -> bytes:
-    outer, edge, data = split(good)
+    outer, _, data = split(good)
     outer["__metadata__"]["edge"] = "{"
     return join(outer, None, data)
 

@@ -1,4 +1,4 @@
-"""GPTQ (arXiv 2210.17323) on a learned 4-bit grid: columns in file order, each error spread over the columns after it."""
+"""GPTQ (arXiv 2210.17323) on a learned 4-bit grid: columns in file order, errors spread over the columns after."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ranking: from a block's weights and moments to the order of its inner axes. One file per method, one line each here."""
+"""Ranking: from a block's weights and moments to the order of its axes. One file per method, one line each here."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+
 from edgesdk.cloud.config import QuantizeConfig
 from edgesdk.cloud.families.blocks import Attention, Mlp, choose_group, head_quantum
 from edgesdk.cloud.quantize import METHODS
@@ -60,8 +61,10 @@ def test_the_inverse_factor_equals_the_inverse() -> None:
 def test_a_learned_grid_is_sixteen_ascending_int8_values_and_better_than_uniform() -> None:
     groups = torch.randn(3000, 32, generator=torch.Generator().manual_seed(0))
     grid = learn_grid(groups, torch.ones(32))
-    assert len(set(grid.values)) == 16 and list(grid.values) == sorted(grid.values)
-    assert min(grid.values) >= -127 and max(grid.values) <= 127
+    assert len(set(grid.values)) == 16
+    assert list(grid.values) == sorted(grid.values)
+    assert min(grid.values) >= -127
+    assert max(grid.values) <= 127
 
     def loss(candidate: Grid) -> float:
         scales = candidate.best_scales(groups, torch.ones(32))[:, None]
@@ -73,7 +76,9 @@ def test_a_learned_grid_is_sixteen_ascending_int8_values_and_better_than_uniform
 def test_scales_are_what_float16_holds() -> None:
     groups = torch.cat([torch.zeros(1, 32), torch.full((1, 32), 1e-9), torch.randn(5, 32) * 1e4])
     scales = UNIFORM.best_scales(groups, torch.ones(32))
-    assert torch.equal(scales, scales.half().float()) and torch.isfinite(scales).all() and (scales != 0).all()
+    assert torch.equal(scales, scales.half().float())
+    assert torch.isfinite(scales).all()
+    assert (scales != 0).all()
 
 
 @pytest.mark.parametrize("method", list(METHODS))
@@ -89,12 +94,14 @@ def test_a_slice_has_the_same_bytes_as_the_whole(method: str) -> None:
     moments = {"input": torch.eye(64), "z": torch.eye(192)}
     made = quantize_block(block, weights, moments, QuantizeConfig(method=method))
     o = made["o"]
-    assert o.group == 24 and o.codes.shape == (64, 192)
+    assert o.group == 24
+    assert o.codes.shape == (64, 192)
     for kept in range(8, 33, 8):
         columns = 6 * kept
         packed = pack_panel(o.codes[:, :columns], o.scales[:, : columns // 24], 4, 24)
         codes, scales = unpack_panel(packed, 64, columns, 4, 24)
-        assert np.array_equal(codes, o.codes[:, :columns]) and np.array_equal(scales, o.scales[:, : columns // 24])
+        assert np.array_equal(codes, o.codes[:, :columns])
+        assert np.array_equal(scales, o.scales[:, : columns // 24])
         natural = dequantized(block, block.weights[3], o)[:, :, :kept]
         error = (natural - weights["o"][:, :, :kept]).square().mean() / weights["o"].square().mean()
         assert error < 0.02
@@ -125,4 +132,5 @@ def test_eight_bit_rows_are_near_exact() -> None:
 )
 def test_quanta_keep_tiles_and_groups_whole(heads: int, kv_heads: int, head_dim: int, quantum: int) -> None:
     assert head_quantum(heads, kv_heads, head_dim) == quantum
-    assert quantum * kv_heads % 16 == 0 and quantum * heads % choose_group(quantum * heads, 32) == 0
+    assert quantum * kv_heads % 16 == 0
+    assert quantum * heads % choose_group(quantum * heads, 32) == 0

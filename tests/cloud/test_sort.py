@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
+from tiny_llama import write_tiny_llama
+
 from edgesdk.cloud.allocate.curves import loss_shape, prefix_errors
 from edgesdk.cloud.check import check_unchanged
 from edgesdk.cloud.checkpoint import open_checkpoint
@@ -20,7 +21,6 @@ from edgesdk.cloud.reference import Decoder, mask_block, run_block, slice_block
 from edgesdk.cloud.repair import repaired_bias
 from edgesdk.cloud.sort import AttentionOrder, MlpOrder, sort_block, sort_moments
 from edgesdk.errors import ModelError
-from tiny_llama import write_tiny_llama
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,8 @@ def test_sorting_leaves_the_logits_alone(
     decoder: Decoder, moments: list[Moments], tokens: torch.Tensor, method: str, kinds: tuple[type, ...]
 ) -> None:
     differences = check_unchanged(decoder, lambda d: sorted_decoder(d, moments, method, kinds), tokens[:1])
-    assert 0 < differences["float32"] <= 1e-5 and differences["float64"] <= 1e-9
+    assert 0 < differences["float32"] <= 1e-5
+    assert differences["float64"] <= 1e-9
 
 
 def test_a_sort_that_changes_the_function_fails_the_build(decoder: Decoder, tokens: torch.Tensor) -> None:
@@ -179,5 +180,7 @@ def test_loss_shapes_fall_to_zero(decoder: Decoder, moments: list[Moments]) -> N
         shapes = loss_shape(block, sort_block(block, weights, order), own)
         assert isinstance(order, AttentionOrder | MlpOrder)
         for axis, shape in zip(block.axes, shapes, strict=True):
-            assert len(shape) == axis.size + 1 and shape[-1] == 0 and shape[0] > 0
+            assert len(shape) == axis.size + 1
+            assert shape[-1] == 0
+            assert shape[0] > 0
             assert (shape.diff() <= 1e-12).all()

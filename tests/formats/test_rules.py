@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hostile import CASES, Hostile
+from tiny_model import nested_ladder, tiny_config, write_random_artifact
+
 from edgesdk.errors import ArtifactError, HashError, TruncatedError, UsageError
 from edgesdk.formats import Artifact, verify_artifact
 from edgesdk.formats.axes import frequency_order, head_order
 from edgesdk.formats.tiles import pack_panel, unpack_panel
-from hostile import CASES, Hostile
-from tiny_model import nested_ladder, tiny_config, write_random_artifact
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,8 @@ def test_the_good_file_passes_and_safetensors_reads_it(good: Path) -> None:
     from safetensors.numpy import load_file
 
     report = verify_artifact(good)
-    assert report.n_runs == 5 and report.n_available_levels == 3
+    assert report.n_runs == 5
+    assert report.n_available_levels == 3
     artifact = Artifact.open(good)
     tensors = load_file(good)
     assert set(tensors) == set(artifact.tensors)
@@ -75,7 +77,8 @@ def test_a_file_cut_at_a_level_boundary_is_a_smaller_model(good: Path, tmp_path:
 def test_smaller_weights_are_prefixes_of_larger_ones(good: Path) -> None:
     artifact = Artifact.open(good)
     small, full = artifact.weight("blk.0.attn.o", 0), artifact.weight("blk.0.attn.o", 2)
-    assert small.shape == (64, 96) and full.shape == (64, 192)
+    assert small.shape == (64, 96)
+    assert full.shape == (64, 192)
     assert np.array_equal(small, full[:, :96])
 
 
@@ -84,10 +87,14 @@ def test_the_packed_bytes_of_a_tile_by_hand() -> None:
     codes[2, 1], codes[2, 5] = 7, 9
     scales = np.full((16, 1), 0.5, np.float16)
     packed = pack_panel(codes, scales, 4, 8)
-    assert packed.size == 128 and packed[4 * 2 + 1] == 7 | 9 << 4 and packed[:64].astype(int).sum() == 7 | 9 << 4
-    assert packed[64:96].view(np.float16).tolist() == [0.5] * 16 and not packed[96:].any()
+    assert packed.size == 128
+    assert packed[4 * 2 + 1] == 7 | 9 << 4
+    assert packed[:64].astype(int).sum() == 7 | 9 << 4
+    assert packed[64:96].view(np.float16).tolist() == [0.5] * 16
+    assert not packed[96:].any()
     eight = pack_panel(codes, scales, 8, 8)
-    assert eight[4 * 2 + 1] == 7 and eight[64 + 4 * 2 + 1] == 9
+    assert eight[4 * 2 + 1] == 7
+    assert eight[64 + 4 * 2 + 1] == 9
 
 
 @pytest.mark.parametrize("bits", [4, 8])
@@ -97,7 +104,8 @@ def test_unpack_is_the_inverse_of_pack(rows: int, columns: int, group: int, bits
     codes = rng.integers(0, 1 << bits, (rows, columns)).astype(np.uint8)
     scales = rng.normal(size=(rows, -(-columns // group))).astype(np.float16)
     again = unpack_panel(pack_panel(codes, scales, bits, group), rows, columns, bits, group)
-    assert np.array_equal(again[0], codes) and np.array_equal(again[1], scales)
+    assert np.array_equal(again[0], codes)
+    assert np.array_equal(again[1], scales)
 
 
 def test_the_order_of_a_head_axis_by_hand() -> None:
