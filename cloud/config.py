@@ -23,8 +23,8 @@ class CalibrateConfig:
     """text: "self" (sampled from the model) or a path to a .txt or .jsonl file; windows are never padded."""
 
     text: str = "self"
-    n_windows: int = 96
-    window_tokens: int = 512
+    n_windows: int = 180
+    window_tokens: int = 256
     seed: int = 0
 
 
@@ -66,8 +66,8 @@ class EvaluateConfig:
     """text: "self" (sampled, unseen by calibration) or a path to a text file."""
 
     text: str = "self"
-    n_windows: int = 8
-    window_tokens: int = 1024
+    n_windows: int = 16
+    window_tokens: int = 512
 
 
 @dataclass(frozen=True)

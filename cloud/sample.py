@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from edgesdk.cloud.families.blocks import Attention
+from edgesdk.cloud.families.blocks import Attention, ModelConfig
 from edgesdk.cloud.reference import BlockWeights, Decoder
 
 __all__ = ["sample_windows"]
 
-_BATCH = 128
+_MOST_WINDOWS = 128  # at once
+_CACHE_BYTES = 1 << 30  # for keys and values
 
 
 def sample_windows(
@@ -38,8 +39,9 @@ def sample_windows(
     ]
     head = decoder.head.to(dtype)
     windows = []
-    for begin in range(0, n_windows, _BATCH):
-        count = min(_BATCH, n_windows - begin)
+    at_once = _windows_at_once(decoder.config, window_tokens)
+    for begin in range(0, n_windows, at_once):
+        count = min(at_once, n_windows - begin)
         generator = torch.Generator().manual_seed(seed * 1_000_003 + begin)
         first = torch.tensor([starts[(begin + i) % len(starts)] for i in range(count)])
 
@@ -49,6 +51,11 @@ def sample_windows(
 
         windows.append(_sample(decoder, weights, head, first, window_tokens, generator, report))
     return torch.cat(windows)
+
+
+def _windows_at_once(config: ModelConfig, window_tokens: int) -> int:
+    per_token = sum(8 * b.n_kv_heads * b.head_dim for b in config.blocks if isinstance(b, Attention))
+    return max(1, min(_MOST_WINDOWS, _CACHE_BYTES // max(1, per_token * window_tokens)))
 
 
 @torch.inference_mode()
@@ -68,7 +75,7 @@ def _sample(
     for i, block in enumerate(config.blocks):
         if isinstance(block, Attention):
             shape = (count, block.n_kv_heads, n_tokens, block.head_dim)
-            caches[i] = (torch.empty(shape, dtype=dtype), torch.empty(shape, dtype=dtype))
+            caches[i] = (torch.empty(shape), torch.empty(shape))
     tokens = torch.empty((count, n_tokens), dtype=torch.int64)
     tokens[:, 0] = first
     for position in range(n_tokens - 1):
@@ -107,11 +114,11 @@ def _attend(
     k = _rotate(k, angle)
     q = _rotate(q, angle.repeat_interleave(block.n_heads // block.n_kv_heads, dim=0))
     keys, values = cache
-    keys[:, :, position], values[:, :, position] = k.to(dtype), v.to(dtype)
-    grouped = q.unflatten(1, (block.n_kv_heads, -1)).to(dtype)  # (count, n_kv_heads, group, d)
-    scores = (grouped @ keys[:, :, : position + 1].transpose(2, 3)).float() * block.softmax_scale
-    z = scores.softmax(-1).to(dtype) @ values[:, :, : position + 1]
-    return (z.flatten(1)[:, None] @ w["o"].flatten(1).T).float() + w.get("bias", 0.0)
+    keys[:, :, position], values[:, :, position] = k, v
+    past = slice(0, position + 1)
+    grouped = q.unflatten(1, (block.n_kv_heads, -1))  # (count, n_kv_heads, group, d): a group shares its keys
+    z = F.scaled_dot_product_attention(grouped, keys[:, :, past], values[:, :, past], scale=block.softmax_scale)
+    return (z.flatten(1)[:, None].to(dtype) @ w["o"].flatten(1).T).float() + w.get("bias", 0.0)
 
 
 def _rotate(x: Tensor, angle: Tensor) -> Tensor:

@@ -1,0 +1,158 @@
+"""The whole compiler on small checkpoints: what a build makes, resumes, refuses and leaves behind."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from reference_model import ReferenceModel
+from safetensors.numpy import load_file, save_file
+from tiny_llama import VARIANTS, write_tiny_llama
+
+from edgesdk.cloud.allocate import METHODS as ALLOCATE
+from edgesdk.cloud.build import build_model
+from edgesdk.cloud.checkpoint import open_checkpoint
+from edgesdk.cloud.config import AllocateConfig, BuildConfig, CalibrateConfig, EvaluateConfig, QuantizeConfig, RankConfig
+from edgesdk.cloud.families import load_model
+from edgesdk.cloud.reference import Decoder
+from edgesdk.device import load
+from edgesdk.errors import ModelError, UsageError
+from edgesdk.formats import Artifact, verify_artifact
+
+SMALL = BuildConfig(
+    calibrate=CalibrateConfig(n_windows=16, window_tokens=64),
+    allocate=AllocateConfig(n_windows=2, window_tokens=32, max_rate=0.4, step=0.2),
+    evaluate=EvaluateConfig(n_windows=2, window_tokens=48),
+)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("build") / "model"
+    write_tiny_llama(folder, intermediate_size=192)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def built(checkpoint: Path) -> Path:
+    return build_model(str(checkpoint), checkpoint.parent / "out", SMALL)
+
+
+def test_the_artifact_is_valid_and_its_ladder_is_what_was_asked_for(built: Path) -> None:
+    verify_artifact(built)
+    artifact = Artifact.open(built)
+    rates = [level.rate for level in artifact.levels]
+    assert len(rates) == 3
+    for rate, wanted in zip(rates, (0.4, 0.2, 0.0), strict=True):
+        assert wanted <= rate < wanted + 0.1
+    assert all(level.perplexity and level.kl is not None for level in artifact.levels)
+    report = json.loads((built.parent / "build.json").read_text())
+    assert [row["perplexity"] for row in report["levels"]] == [level.perplexity for level in artifact.levels]
+    assert report["sort_difference"]["float64"] <= 1e-9
+    assert set(report["seconds"]) >= {"read", "calibrate", "allocate", "quantize", "evaluate"}
+    assert artifact.edge["evaluation"]["text"].startswith("sampled from the model")
+
+
+@pytest.mark.parametrize("variant", list(VARIANTS))
+def test_every_variant_compiles_to_what_its_source_computes(variant: str, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    write_tiny_llama(folder, **VARIANTS[variant])
+    path = build_model(str(folder), tmp_path / "out", SMALL)
+    opened = open_checkpoint(str(folder))
+    source = Decoder.open(opened, load_model(opened))
+    tokens = torch.randint(0, source.config.vocab_size, (1, 24), generator=torch.Generator().manual_seed(5))
+    wanted = source.forward(tokens)[0].detach().numpy()
+    stored = ReferenceModel(path, len(Artifact.open(path).levels) - 1, float_activations=True)
+    error = np.abs(stored.logits(tokens[0].tolist()) - wanted).max() / np.abs(wanted).max()
+    assert error < 0.25  # 4 bits of weights, random ones: the float forward of what is stored stays near
+    engine = load(path).logits(tokens[0].tolist())
+    assert np.corrcoef(engine.ravel(), wanted.ravel())[0, 1] > 0.98
+
+
+def test_engine_and_oracle_agree_to_the_bit_at_every_level(built: Path) -> None:
+    tokens = list(range(3, 40))
+    for level in range(3):
+        engine = load(built, level=level).logits(tokens)
+        assert np.array_equal(engine, ReferenceModel(built, level).logits(tokens))
+
+
+def test_a_stopped_build_goes_on_and_makes_the_same_bytes(built: Path, checkpoint: Path, tmp_path: Path) -> None:
+    steps: list[str] = []
+
+    class Stopped(RuntimeError):
+        pass
+
+    def stop(step: str, done: int, total: int) -> None:  # noqa: ARG001
+        if step == "quantize" and done == 2:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        build_model(str(checkpoint), tmp_path, SMALL, progress=stop)
+    assert not (tmp_path / "model.edge").exists()
+    finished = list((tmp_path / "work").glob("codes-*/codes-*.safetensors"))
+    assert finished
+    stamps = {path: path.stat().st_mtime_ns for path in finished}
+    again = build_model(str(checkpoint), tmp_path, SMALL, progress=lambda step, *_: steps.append(step))
+    assert again.read_bytes() == built.read_bytes()
+    assert {path: path.stat().st_mtime_ns for path in finished} == stamps
+    assert list(dict.fromkeys(steps))[:2] == ["read", "sample"]
+
+
+@pytest.mark.parametrize("method", list(ALLOCATE))
+def test_every_allocation_method_makes_a_nested_ladder(method: str, checkpoint: Path, tmp_path: Path) -> None:
+    config = replace(SMALL, allocate=replace(SMALL.allocate, method=method))
+    artifact = Artifact.open(build_model(str(checkpoint), tmp_path, config))
+    assert [level.rate >= wanted for level, wanted in zip(artifact.levels, (0.4, 0.2, 0.0), strict=True)] == [True] * 3
+
+
+def test_the_baseline_methods_build_too(checkpoint: Path, tmp_path: Path) -> None:
+    config = replace(SMALL, rank=RankConfig("uniql"), quantize=QuantizeConfig("rtn", group=64))
+    artifact = Artifact.open(build_model(str(checkpoint), tmp_path, config))
+    assert artifact.edge["panels"]["blk.0.attn.q/0"][5] == 64
+
+
+def test_calibration_and_evaluation_on_given_texts(checkpoint: Path, tmp_path: Path) -> None:
+    calibration, evaluation = tmp_path / "calibration.jsonl", tmp_path / "held-back.txt"
+    calibration.write_text("\n".join(json.dumps({"text": "one two three four " * 40}) for _ in range(20)))
+    evaluation.write_text("five six seven eight nine ten " * 200)
+    config = replace(
+        SMALL,
+        calibrate=replace(SMALL.calibrate, text=str(calibration)),
+        evaluate=replace(SMALL.evaluate, text=str(evaluation)),
+    )
+    artifact = Artifact.open(build_model(str(checkpoint), tmp_path / "out", config))
+    assert artifact.edge["evaluation"]["text"] == "held-back.txt"
+
+
+@pytest.mark.parametrize("text", ["missing.txt", "short.txt", "broken.jsonl"])
+def test_a_text_that_cannot_be_used_is_one_clear_error(text: str, checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "short.txt").write_text("one")
+    (tmp_path / "broken.jsonl").write_text('{"words": 1}\n')
+    config = replace(SMALL, calibrate=replace(SMALL.calibrate, text=str(tmp_path / text)))
+    with pytest.raises(ModelError, match=text):
+        build_model(str(checkpoint), tmp_path / "out", config)
+    assert not (tmp_path / "out" / "model.edge").exists()
+
+
+def test_an_unknown_method_is_named_with_those_that_exist(checkpoint: Path, tmp_path: Path) -> None:
+    config = replace(SMALL, allocate=AllocateConfig(method="magic"))
+    with pytest.raises(UsageError, match="measured, uniform, block-influence"):
+        build_model(str(checkpoint), tmp_path / "out", config)
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_that_are_not_numbers_stop_the_build(checkpoint: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(checkpoint, folder)
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    tensors["model.layers.0.mlp.up_proj.weight"][0, 0] = np.nan
+    save_file(tensors, path, {"format": "pt"})
+    with pytest.raises(ModelError, match=r"up_proj|not finite"):
+        build_model(str(folder), tmp_path / "out", SMALL)
+    assert not (tmp_path / "out" / "model.edge").exists()
