@@ -243,7 +243,7 @@ def _ladder(
             windows[: settings.n_windows, : settings.window_tokens],
             steps.report("allocate"),
         )
-        _write_json(path, ALLOCATE[settings.method](inputs))
+        _write_json(path, list(dict.fromkeys(ALLOCATE[settings.method](inputs))))  # coarse axes can make levels equal
     return [tuple(tuple(kept) for kept in allocation) for allocation in json.loads(path.read_text("utf-8"))]
 
 

@@ -37,15 +37,16 @@ class RankConfig:
 
 @dataclass(frozen=True)
 class AllocateConfig:
-    """method: a name in allocate.METHODS. The ladder goes from rate 0 to max_rate in steps of `step`.
+    """method: a name in allocate.METHODS. The ladder goes from rate 0 to max_rate in steps of about `step`.
 
+    A level's rate is the least that its block sizes allow at or above its target, so steps are not exact.
     n_windows, window_tokens: calibration text on which losses are measured. rounds: how often, along the way.
     fractions: of an axis' present size, at which its loss is measured (beside 0).
     """
 
     method: str = "measured"
     max_rate: float = 0.35
-    step: float = 0.05
+    step: float = 0.025
     n_windows: int = 2
     window_tokens: int = 256
     rounds: int = 2
