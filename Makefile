@@ -19,7 +19,7 @@ BUILD_REQUIRES := "scikit-build-core>=1.0" "nanobind>=2.4" "nlohmann-json>=3.11"
 
 PY_SOURCES := $(shell find src cloud formats device targets -name '*.py' -o -name '*.toml' -o -name py.typed)
 NATIVE_SOURCES := CMakeLists.txt $(shell find cmake kernels device -name '*.cpp' -o -name '*.h' -o -name '*.inc' -o -name '*.cmake' -o -name CMakeLists.txt)
-BENCHES ?= ladder
+BENCHES ?= ladder load
 
 export PYTHONSAFEPATH := 1
 export CMAKE_BUILD_PARALLEL_LEVEL := $(JOBS)
@@ -99,6 +99,8 @@ test-sanitize: $(VENV)/.dependencies
 
 # Each benchmark writes $(BUILD)/bench/NAME.json; they share modules in their folder.
 bench: $(addprefix bench-,$(BENCHES))
+
+bench-load: demo
 
 bench-%: setup
 	PYTHONPATH=benchmarks $(PY) benchmarks/$*.py

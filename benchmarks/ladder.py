@@ -73,13 +73,13 @@ def compare(ladders: dict[str, Artifact]) -> list[Figure]:
 
 
 def show(ladders: dict[str, Artifact], figures: list[Figure]) -> None:
-    """Prints the ladders side by side, then the figures."""
-    table = Table("rate", *(f"{m}: MB, ppl, KL" for m in METHODS), box=None)
-    for k in reversed(range(len(ladders["measured"].levels))):
-        levels = [ladders[m].levels[k] for m in METHODS]
-        cells = [f"{level.mapped_bytes / 1e6:6.2f} {level.perplexity:7.2f} {level.kl:.4f}" for level in levels]
-        table.add_row(f"{levels[0].rate:.3f}", *cells)
-    console.print(table)
+    """Prints every ladder, then the figures."""
+    for method, artifact in ladders.items():
+        table = Table("rate", "mapped MB", "file MB", "perplexity", "KL", title=method, title_justify="left", box=None)
+        for level in reversed(artifact.levels):
+            sizes = f"{level.mapped_bytes / 1e6:.2f}", f"{level.file_bytes / 1e6:.2f}"
+            table.add_row(f"{level.rate:.4f}", *sizes, f"{level.perplexity:.2f}", f"{level.kl:.4f}")
+        console.print(table)
     for figure in figures:
         verdict = "" if figure.target is None else ("  ok" if figure.ratio >= figure.target else "  MISSED")
         console.print(f"{figure.figure}: {figure.ours:.3f} / {figure.peer:.3f}, ratio {figure.ratio:.4f}{verdict}")

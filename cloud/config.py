@@ -40,16 +40,15 @@ class AllocateConfig:
     """method: a name in allocate.METHODS. The ladder goes from rate 0 to max_rate in steps of about `step`.
 
     A level's rate is the least that its block sizes allow at or above its target, so steps are not exact.
-    n_windows, window_tokens: calibration text on which losses are measured. rounds: how often, along the way.
+    n_windows, window_tokens: calibration text on which losses are measured.
     fractions: of an axis' present size, at which its loss is measured (beside 0).
     """
 
     method: str = "measured"
     max_rate: float = 0.35
     step: float = 0.025
-    n_windows: int = 2
+    n_windows: int = 4
     window_tokens: int = 256
-    rounds: int = 2
     fractions: tuple[float, ...] = (0.8, 0.5)
 
 
@@ -86,7 +85,7 @@ PRESETS = {
     "default": BuildConfig(),
     "fast": BuildConfig(
         calibrate=CalibrateConfig(n_windows=32, window_tokens=256),
-        allocate=AllocateConfig(rounds=1, fractions=(0.6,)),
+        allocate=AllocateConfig(n_windows=2, fractions=(0.6,)),
         evaluate=EvaluateConfig(n_windows=4, window_tokens=512),
     ),
 }

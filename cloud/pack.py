@@ -16,6 +16,7 @@ from edgesdk.formats.tiles import pack_panel, packed_bytes, padded_bytes
 from edgesdk.formats.writer import ArtifactWriter, Piece
 
 __all__ = [
+    "ROW_BIASES",
     "Allocation",
     "BlockVectors",
     "QuantizedWeight",
@@ -25,6 +26,9 @@ __all__ = [
     "weight_group",
     "write_artifact",
 ]
+
+ROW_BIASES = {"attention": ("q", "k"), "mlp": ("gate", "up")}
+"""Weights of a block whose outputs may have a bias of their own."""
 
 Allocation = tuple[tuple[int, ...], ...]
 """What a level keeps: per block, the kept size of each of its axes."""
@@ -45,7 +49,7 @@ class QuantizedWeight:
 class BlockVectors:
     """A block's small tensors in file order.
 
-    vectors: norm (d_model,), and for attention inv_freq and the row biases q_bias, k_bias
+    vectors: norm (d_model,), inv_freq of attention, and row biases: q_bias, k_bias, gate_bias, up_bias
     (a value bias is folded into the block's bias: attention weights sum to 1)
     level_bias: one (d_model,) vector per level, or None where the block adds no bias
     """
@@ -137,26 +141,17 @@ def _block_pieces(
                 box = (begin, end, 0, columns) if weight.rows else (0, rows, begin, end)
                 name = f"{block.name}.{weight.role}"
                 yield _panel_piece(name, level, top, box, quantized, codebooks, partial(load, weight.role))
+                row_bias = tensors.vectors.get(f"{weight.role}_bias")
+                if row_bias is not None:
+                    yield Piece(f"{name}.bias", level, top, "float32", (end - begin,), row_bias[begin:end])
         if isinstance(block, Attention):
-            yield from _attention_vectors(block, tensors, kept, level)
+            begin, end = (n // 2 for n in _cut(block, kept, level, ("qk", block.n_kv_heads)))
+            if end > begin:
+                values = tensors.vectors["inv_freq"][begin:end]
+                yield Piece(f"{block.name}.inv_freq", level, top, "float32", values.shape, values)
         bias = tensors.level_bias[level]
         if bias is not None:
             yield Piece(f"{block.name}.bias", level, level, "float16", bias.shape, bias.astype(np.float16))
-
-
-def _attention_vectors(
-    block: Attention, tensors: BlockVectors, kept: Sequence[tuple[int, ...]], level: int
-) -> Iterator[Piece]:
-    top = len(kept) - 1
-    for role, axis in (("q", ("qk", block.n_heads)), ("k", ("qk", block.n_kv_heads))):
-        begin, end = _cut(block, kept, level, axis)
-        bias = tensors.vectors.get(f"{role}_bias")
-        if bias is not None and end > begin:
-            yield Piece(f"{block.name}.{role}.bias", level, top, "float32", (end - begin,), bias[begin:end])
-    begin, end = (n // 2 for n in _cut(block, kept, level, ("qk", block.n_kv_heads)))
-    if end > begin:
-        values = tensors.vectors["inv_freq"][begin:end]
-        yield Piece(f"{block.name}.inv_freq", level, top, "float32", values.shape, values)
 
 
 def _cut(block: Block, kept: Sequence[tuple[int, ...]], level: int, axis: tuple[str, int] | None) -> tuple[int, int]:
@@ -208,14 +203,13 @@ def model_header(config: ModelConfig) -> dict[str, Any]:
             "name": block.name,
             "kind": block.kind,
             "axes": {axis.name: [axis.size, axis.quantum] for axis in block.axes},
+            "row_bias": [role for role in ROW_BIASES[block.kind] if f"{role}_bias" in block.sources],
         }
         if isinstance(block, Attention):
-            row_bias = [role for role in ("q", "k") if f"{role}_bias" in block.sources]
             entry |= {
                 "n_heads": block.n_heads,
                 "n_kv_heads": block.n_kv_heads,
                 "softmax_scale": block.softmax_scale,
-                "row_bias": row_bias,
             }
         else:
             entry |= {"activation": block.activation, "gated": True}

@@ -2,7 +2,8 @@
 
 Weights are kept in their natural order: q (n_heads, qk, d_model), k and v (n_kv_heads, size, d_model),
 o (d_model, n_heads, vo), inv_freq (n_kv_heads, qk / 2) with RoPE halves at j and j + qk / 2; gate, up (width, d_model),
-down (d_model, width); norm and bias (d_model,); q_bias, k_bias like their weights without d_model.
+down (d_model, width); norm and bias (d_model,); q_bias, k_bias, gate_bias, up_bias like their weights without
+d_model.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from torch.nn import functional as F
 from edgesdk.cloud.families.blocks import Attention, Block, Mlp, ModelConfig
 
 __all__ = [
+    "MATRICES",
     "BlockWeights",
     "Decoder",
     "Tap",
@@ -27,6 +29,9 @@ __all__ = [
     "run_block",
     "slice_block",
 ]
+
+MATRICES = ("q", "k", "v", "o", "gate", "up", "down")
+"""Names of the weights that are multiplied with activations; the others are vectors."""
 
 BlockWeights = Mapping[str, Tensor]
 
@@ -76,8 +81,8 @@ def slice_block(block: Block, weights: BlockWeights, kept: Sequence[int]) -> dic
     out = dict(weights)
     if isinstance(block, Mlp):
         (width,) = kept
-        out |= {"gate": weights["gate"][:width], "up": weights["up"][:width], "down": weights["down"][:, :width]}
-        return out
+        rows = [role for role in ("gate", "up", "gate_bias", "up_bias") if role in weights]
+        return {**out, **{role: weights[role][:width] for role in rows}, "down": weights["down"][:, :width]}
     qk, vo = kept
     pairs, full_pairs = qk // 2, weights["inv_freq"].shape[1]
     index = torch.cat([torch.arange(pairs), full_pairs + torch.arange(pairs)])
@@ -146,7 +151,11 @@ def _rotate(x: Tensor, angle: Tensor) -> Tensor:
 
 
 def _mlp(weights: BlockWeights, x: Tensor, tap: Tap | None) -> Tensor:
-    hidden = _see(tap, "hidden", F.silu(_multiply(x, weights["gate"])) * _multiply(x, weights["up"]))
+    def project(role: str) -> Tensor:
+        y = _multiply(x, weights[role])
+        return y + weights[f"{role}_bias"] if f"{role}_bias" in weights else y
+
+    hidden = _see(tap, "hidden", F.silu(project("gate")) * project("up"))
     return _multiply(hidden, weights["down"])
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from edgesdk.cloud.families.blocks import Attention, ModelConfig
-from edgesdk.cloud.reference import BlockWeights, Decoder
+from edgesdk.cloud.reference import MATRICES, BlockWeights, Decoder, run_block
 
 __all__ = ["sample_windows"]
 
@@ -31,10 +31,7 @@ def sample_windows(
     """
     dtype = torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
     weights = [
-        {
-            name: t if name in ("norm", "inv_freq", "bias") else t.to(dtype)
-            for name, t in decoder.block_weights(i).items()
-        }
+        {name: t.to(dtype) if name in MATRICES else t for name, t in decoder.block_weights(i).items()}
         for i in range(len(decoder.config.blocks))
     ]
     head = decoder.head.to(dtype)
@@ -84,9 +81,7 @@ def _sample(
             if isinstance(block, Attention):
                 x = x + _attend(block, weights[i], x, config.norm_eps, caches[i], position, dtype)
             else:
-                normed = F.rms_norm(x, x.shape[-1:], weights[i]["norm"], config.norm_eps).to(dtype)
-                hidden = F.silu(normed @ weights[i]["gate"].T) * (normed @ weights[i]["up"].T)
-                x = x + (hidden @ weights[i]["down"].T).float() + weights[i].get("bias", 0.0)
+                x = run_block(block, weights[i], x, config.norm_eps)
         normed = F.rms_norm(x[:, 0], x.shape[-1:], decoder.final_norm, config.norm_eps)
         cumulative = (normed.to(dtype) @ head.T).float().softmax(-1).cumsum(-1)
         drawn = torch.rand((count, 1), generator=generator) * cumulative[:, -1:]

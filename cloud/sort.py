@@ -37,7 +37,8 @@ def sort_block(block: Block, weights: BlockWeights, order: Order) -> dict[str, T
     """The same block with its axes in order. Dtypes are kept; rotations are done in float64."""
     out = dict(weights)
     if isinstance(order, MlpOrder):
-        out |= {role: weights[role][order.channels] for role in ("gate", "up")}
+        rows = [role for role in ("gate", "up", "gate_bias", "up_bias") if role in weights]
+        out |= {role: weights[role][order.channels] for role in rows}
         out["down"] = weights["down"][:, order.channels]
         return out
     if not isinstance(block, Attention):

@@ -71,6 +71,7 @@ def weight_shapes(block: Mapping[str, Any], kept: tuple[int, ...], d_model: int)
 
 
 _AXES = {"attention": ("qk", "vo"), "mlp": ("width",)}
+_ROW_BIASES = {"attention": ("q", "k"), "mlp": ("gate", "up")}
 
 
 def _check_model(edge: Mapping[str, Any]) -> None:
@@ -97,6 +98,9 @@ def _check_model(edge: Mapping[str, Any]) -> None:
             numbers = integers(pair, f"model.blocks[{i}].axes.{name}", "3")
             if len(numbers) != 2 or min(numbers) < 1:
                 raise ArtifactError(f"model.blocks[{i}].axes.{name} is {pair}, expected [size, quantum] (rule 3)")
+        row_bias = block.get("row_bias", [])
+        if not isinstance(row_bias, list) or not all(role in _ROW_BIASES[kind] for role in row_bias):
+            raise ArtifactError(f"model.blocks[{i}].row_bias is {row_bias!r}, known are {_ROW_BIASES[kind]} (rule 3)")
         if kind == "attention":
             _check_attention(block, i)
         elif block.get("activation") != "silu" or block.get("gated") is not True:
@@ -115,9 +119,6 @@ def _check_attention(block: Mapping[str, Any], i: int) -> None:
         size, quantum = block["axes"][name]
         if size % quantum or quantum % 8:
             raise ArtifactError(f"model.blocks[{i}].axes.{name} is {[size, quantum]} (rule 3)")
-    row_bias = block.get("row_bias", [])
-    if not isinstance(row_bias, list) or not set(row_bias) <= {"q", "k"}:
-        raise ArtifactError(f"model.blocks[{i}].row_bias is {row_bias!r} (rule 3)")
 
 
 def _check_runs(artifact: Artifact) -> None:

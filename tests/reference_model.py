@@ -142,7 +142,7 @@ class ReferenceModel:
                 x = x + bias if bias.size else x
                 continue
             normed = ops.rms_norm(x, self._vector(f"{name}.norm"), model["norm_eps"])
-            y = self._attention(block, normed) if block["kind"] == "attention" else self._mlp(name, normed)
+            y = self._attention(block, normed) if block["kind"] == "attention" else self._mlp(block, normed)
             x = x + (y + bias if bias.size else y)
         normed = ops.rms_norm(x, self._vector("norm"), model["norm_eps"])
         return ops.matmul(normed, embed if model["tied_head"] else self._weight("head"))
@@ -154,9 +154,11 @@ class ReferenceModel:
             n += 0 if min(kept) == 0 else 4 if block["kind"] == "attention" else 2
         return 2 * EPSILON * math.sqrt(n)
 
-    def _mlp(self, name: str, x: Array) -> Array:
-        ops = self.arithmetic
+    def _mlp(self, block: Mapping[str, Any], x: Array) -> Array:
+        ops, name = self.arithmetic, block["name"]
         gate, up = ops.matmul(x, self._weight(f"{name}.gate")), ops.matmul(x, self._weight(f"{name}.up"))
+        gate = gate + self._vector(f"{name}.gate.bias") if "gate" in block["row_bias"] else gate
+        up = up + self._vector(f"{name}.up.bias") if "up" in block["row_bias"] else up
         return ops.matmul(ops.silu_mul(gate, up), self._weight(f"{name}.down"))
 
     def _attention(self, block: Mapping[str, Any], x: Array) -> Array:

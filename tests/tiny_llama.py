@@ -34,7 +34,7 @@ YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max
 VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {},
     "untied": {"tie_word_embeddings": False},
-    "attention_bias": {"attention_bias": True},
+    "biases": {"attention_bias": True, "mlp_bias": True},
     "llama3": {"rope_parameters": LLAMA3},
     "yarn": {"rope_parameters": YARN},
     "wide_heads": {"head_dim": 48},

@@ -49,7 +49,7 @@ def tiny_config(
     for layer in range(n_layers):
         scale = head_dim**-0.5
         blocks.append(Attention(f"blk.{layer}.attn", n_heads, n_kv_heads, head_dim, scale, inv_freq, 1.0, sources))
-        blocks.append(Mlp(f"blk.{layer}.mlp", width, "silu", {}))
+        blocks.append(Mlp(f"blk.{layer}.mlp", width, "silu", {"gate_bias": "", "up_bias": ""} if biases else {}))
     return ModelConfig("llama", "tiny", d_model, vocab_size, max_context, 1e-5, 1.0, tied_head, tuple(blocks), {})
 
 
@@ -138,6 +138,9 @@ def write_random_artifact(
             for role, heads in (("q", block.n_heads), ("k", block.n_kv_heads)):
                 if f"{role}_bias" in block.sources:
                     vectors[f"{role}_bias"] = rng.normal(0, 0.1, heads * block.head_dim).astype(np.float32)
+        elif block.sources:
+            for role in ("gate", "up"):
+                vectors[f"{role}_bias"] = rng.normal(0, 0.1, block.width).astype(np.float32)
         bias = tuple(
             None if level == top else rng.normal(0, 0.02, config.d_model).astype(np.float32) for level in range(top + 1)
         )

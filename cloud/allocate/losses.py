@@ -10,7 +10,7 @@ from torch import Tensor
 
 from edgesdk.cloud.families.blocks import Block
 from edgesdk.cloud.pack import Allocation
-from edgesdk.cloud.reference import BlockWeights, Decoder, run_block, slice_block
+from edgesdk.cloud.reference import MATRICES, BlockWeights, Decoder, run_block, slice_block
 from edgesdk.cloud.repair import repaired_bias
 
 __all__ = ["Candidate", "LossMeter"]
@@ -115,5 +115,4 @@ def _cut(block: Block, weights: BlockWeights, kept: tuple[int, ...], moments: Ma
 
 
 def _cast(weights: BlockWeights, dtype: torch.dtype) -> BlockWeights:
-    exact = ("norm", "inv_freq", "bias", "q_bias", "k_bias")
-    return {name: tensor if name in exact else tensor.to(dtype) for name, tensor in weights.items()}
+    return {name: tensor.to(dtype) if name in MATRICES else tensor for name, tensor in weights.items()}

@@ -38,7 +38,7 @@ def llama_config(config: Mapping[str, Any]) -> ModelConfig:
     _refuse_variants(fields, max_context)
     inv_freq, rotary_scale = fields.attempt(lambda: rope_frequencies(config, head_dim), _NO_ROTATION)
     fields.finish()
-    attention_bias = bool(config.get("attention_bias"))
+    attention_bias, mlp_bias = bool(config.get("attention_bias")), bool(config.get("mlp_bias"))
     blocks: list[Block] = []
     for i in range(n_layers):
         layer = f"model.layers.{i}"
@@ -54,7 +54,7 @@ def llama_config(config: Mapping[str, Any]) -> ModelConfig:
                 sources=_sources(f"{layer}.input_layernorm", f"{layer}.self_attn", "qkvo", attention_bias),
             )
         )
-        mlp_sources = _sources(f"{layer}.post_attention_layernorm", f"{layer}.mlp", ("gate", "up", "down"), False)
+        mlp_sources = _sources(f"{layer}.post_attention_layernorm", f"{layer}.mlp", ("gate", "up", "down"), mlp_bias)
         blocks.append(Mlp(name=f"blk.{i}.mlp", width=width, activation=activation, sources=mlp_sources))
     return ModelConfig(
         family="llama",
@@ -88,10 +88,6 @@ def _refuse_variants(fields: Fields, max_context: int) -> None:
             window is None or window >= max_context,
             f"sliding_window is {window}, expected null (attention over the whole context of {max_context})",
         )
-    fields.require(
-        not fields.config.get("mlp_bias"),
-        "mlp_bias is true, expected false: an artifact has no biases inside an MLP (SPEC.md section 3)",
-    )
     rotary = fields.config.get("rope_parameters") or {}
     share = rotary.get("partial_rotary_factor", fields.config.get("partial_rotary_factor")) or 1.0
     fields.require(share == 1.0, f"partial_rotary_factor is {share}, expected 1")

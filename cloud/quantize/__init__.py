@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Protocol
 
 from torch import Tensor
 
@@ -11,7 +11,16 @@ from edgesdk.cloud.quantize.grid import Grid
 
 __all__ = ["METHODS", "QuantizeMethod"]
 
-QuantizeMethod = Callable[[Tensor, Tensor, int, float], tuple[Tensor, Tensor, Grid]]
+
+class QuantizeMethod(Protocol):
+    """From a weight and the moment of what it reads to codes, scales and grid; see gptq.quantize."""
+
+    def __call__(
+        self, weight: Tensor, moment: Tensor, group: int, damping: float, *, columns_sorted: bool
+    ) -> tuple[Tensor, Tensor, Grid]:
+        """Quantizes one weight."""
+        ...
+
 
 METHODS: dict[str, QuantizeMethod] = {
     "gptq": gptq.quantize,  # learned grid, scales searched by the error that counts, errors spread over later columns

@@ -37,7 +37,8 @@ def quantize_block(
             order = torch.from_numpy(_order(block, weight.columns, paired=False))
             moment = moment[order][:, order]
         group = weight_group(block, weight.role, settings.group)
-        codes, scales, grid = method(matrix, moment, group, settings.damping)
+        is_sorted = weight.columns is not None
+        codes, scales, grid = method(matrix, moment, group, settings.damping, columns_sorted=is_sorted)
         out[weight.role] = QuantizedWeight(codes.numpy(), scales.half().numpy(), 4, group, grid.values)
     return out
 
@@ -71,6 +72,8 @@ def block_vectors(block: Block, weights: BlockWeights) -> dict[str, np.ndarray[A
                 out[f"{role}_bias"] = (
                     weights[f"{role}_bias"].flatten().numpy()[_order(block, ("qk", heads), paired=True)]
                 )
+    else:
+        out |= {role: weights[role].numpy() for role in ("gate_bias", "up_bias") if role in weights}
     return out
 
 

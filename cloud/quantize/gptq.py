@@ -10,48 +10,69 @@ from edgesdk.cloud.quantize.grid import Grid, learn_grid
 __all__ = ["inverse_factor", "quantize"]
 
 
-def quantize(weight: Tensor, moment: Tensor, group: int, damping: float) -> tuple[Tensor, Tensor, Grid]:
+def quantize(
+    weight: Tensor, moment: Tensor, group: int, damping: float, *, columns_sorted: bool
+) -> tuple[Tensor, Tensor, Grid]:
     """Quantizes one weight.
 
     weight: (rows, columns) float32; moment: (columns, columns) E[x x^T] of what it reads; group: columns per scale
+    columns_sorted: the most important columns come first, as on a sorted axis
     returns codes (rows, columns) uint8, scales (rows, n_groups) float32 that are exact in float16, and the grid.
-    The scales of a group are searched when it is reached, weighted by the error that GPTQ will really charge for it.
+
+    Important columns are quantized first, so that later ones can make up for their errors. On a sorted axis that is
+    the file's order, and the scales of a group are searched when it is reached, for the error that GPTQ charges then.
+    On the residual axis the order follows the energies, and all scales are searched beforehand.
     """
     rows, columns = weight.shape
-    factor = inverse_factor(moment, damping)
-    charge = factor.diagonal().square().reciprocal()  # squared error of column i costs 1 / U_ii^2
-    grid = learn_grid(*_grouped(weight, charge, group))
-    work = weight.clone()
+    energy = moment.diagonal()
+    order = torch.arange(columns) if columns_sorted else torch.argsort(energy, descending=True, stable=True)
+    factor = inverse_factor(moment[order][:, order], damping)
+    charge = factor.diagonal().square().reciprocal()  # squared error of the i-th column costs 1 / U_ii^2
+    importance = charge if columns_sorted else energy
+    grid = learn_grid(*_grouped(weight, importance, group))
     codes = torch.empty((rows, columns), dtype=torch.uint8)
     scales = torch.empty((rows, -(-columns // group)))
-    for g, begin in enumerate(range(0, columns, group)):
+    if not columns_sorted:
+        for g, begin in enumerate(range(0, columns, group)):
+            part = slice(begin, begin + group)
+            scales[:, g] = grid.best_scales(weight[:, part], importance[part])
+    work = weight[:, order]
+    for begin in range(0, columns, group):
         end = min(begin + group, columns)
         block = work[:, begin:end].clone()
-        scale = grid.best_scales(block, charge[begin:end])
+        if columns_sorted:
+            scales[:, begin // group] = grid.best_scales(block, charge[begin:end])
         errors = torch.empty_like(block)
         for i in range(end - begin):
+            column = int(order[begin + i])
+            scale = scales[:, column // group]
             code = grid.codes(block[:, i] / scale)
             error = (block[:, i] - scale * grid.decode(code)) / factor[begin + i, begin + i]
             block[:, i + 1 :] -= torch.outer(error, factor[begin + i, begin + i + 1 : end])
-            codes[:, begin + i] = code.to(torch.uint8)
+            codes[:, column] = code.to(torch.uint8)
             errors[:, i] = error
         work[:, end:] -= errors @ factor[begin:end, end:]
-        scales[:, g] = scale
     return codes, scales, grid
 
 
 def inverse_factor(moment: Tensor, damping: float) -> Tensor:
-    """Upper Cholesky factor U of (moment + damping * mean diagonal * I)^-1 = U^T U, float32. (columns, columns)"""
-    size = len(moment)
-    diagonal = float(moment.diagonal().double().mean())
-    damped = moment.double() + max(damping * diagonal, 1e-12) * torch.eye(size, dtype=torch.float64)
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
-    return torch.linalg.cholesky(inverse, upper=True).float()
+    """Upper Cholesky factor U of M^-1 = U^T U, M = moment + damping * mean diagonal * I; float32, (columns, columns).
+
+    Where the noise of float32 sums makes M indefinite all the same, the damping grows tenfold until it is not.
+    """
+    exact = moment.double()
+    eye = max(float(exact.diagonal().mean()), 1e-12) * torch.eye(len(exact), dtype=torch.float64)
+    while True:
+        lower, failed = torch.linalg.cholesky_ex(exact + damping * eye)
+        if not failed or damping > 1:
+            break
+        damping *= 10
+    return torch.linalg.cholesky(torch.cholesky_inverse(lower), upper=True).float()
 
 
-def _grouped(weight: Tensor, charge: Tensor, group: int) -> tuple[Tensor, Tensor]:
+def _grouped(weight: Tensor, importance: Tensor, group: int) -> tuple[Tensor, Tensor]:
     """(n_groups, group) weights and importances; a short last group is left out unless it is the only one."""
     width = min(group, weight.shape[1])
     whole = weight.shape[1] // width * width
     groups = weight[:, :whole].reshape(-1, width)
-    return groups, charge[:whole].reshape(-1, width).repeat(weight.shape[0], 1)
+    return groups, importance[:whole].reshape(-1, width).repeat(weight.shape[0], 1)

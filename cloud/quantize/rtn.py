@@ -10,8 +10,10 @@ from edgesdk.cloud.quantize.grid import UNIFORM, Grid
 __all__ = ["quantize"]
 
 
-def quantize(weight: Tensor, moment: Tensor, group: int, damping: float) -> tuple[Tensor, Tensor, Grid]:
-    """Quantizes one weight; `moment` and `damping` are not used. Shapes as in gptq.quantize."""
+def quantize(
+    weight: Tensor, moment: Tensor, group: int, damping: float, *, columns_sorted: bool
+) -> tuple[Tensor, Tensor, Grid]:
+    """Quantizes one weight; Only `weight` and `group` are used. Shapes as in gptq.quantize."""
     rows, columns = weight.shape
     codes = torch.empty((rows, columns), dtype=torch.uint8)
     scales = torch.empty((rows, -(-columns // group)))

@@ -64,7 +64,7 @@ struct BlockSpec {  // SPEC section 3; pieces are in file order
     std::vector<PanelPiece> weights[4];           // by AttentionWeight or MlpWeight
     std::vector<VectorPiece> norm;                // one, level 0
     std::vector<VectorPiece> inv_freq;            // attention
-    std::vector<VectorPiece> row_bias[2];         // q, k; empty: none
+    std::vector<VectorPiece> row_bias[2];         // of q, k or gate, up; empty: none
     std::vector<VectorPiece> bias;                // F16; a level uses at most one
 };
 

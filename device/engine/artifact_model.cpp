@@ -14,7 +14,6 @@ constexpr uint64_t kMaxSize = 1 << 24;      // elements along an axis: far above
 constexpr uint64_t kMaxElements = 1 << 30;  // rows or columns of a weight
 constexpr const char* kAttentionWeights[] = {"q", "k", "v", "o"};
 constexpr const char* kMlpWeights[] = {"gate", "up", "down"};
-constexpr const char* kRowBiases[] = {"q", "k"};
 
 struct Shape {
     int64_t rows, columns;
@@ -189,15 +188,21 @@ void read_attention(const Json& entry, const ModelReader& reader, const std::str
         }
     }
     block.inv_freq = reader.vector(block.name + ".inv_freq", "F32");
+}
+
+// The first two weights of a block (q and k, gate and up) may have a bias for each of their rows.
+void read_row_biases(const Json& entry, const ModelReader& reader, const std::string& where, BlockSpec& block) {
     if (!entry.contains("row_bias")) return;
     for (const Json& name : list(entry, "row_bias", 0, 2, where, "3")) {
         int which = 0;
-        while (which < 2 && name != kRowBiases[which]) ++which;
-        if (which == 2) break_rule("3", "`" + where + ".row_bias` names " + shown(name) + ", expected q or k");
-        block.row_bias[which] = reader.vector(block.name + "." + kRowBiases[which] + ".bias", "F32");
-        if (block.row_bias[which].empty()) {
-            break_rule("3", "tensor `" + block.name + "." + kRowBiases[which] + ".bias` is missing");
+        while (which < 2 && name != weight_name(block, which)) ++which;
+        if (which == 2) {
+            break_rule("3", "`" + where + ".row_bias` names " + shown(name) + ", expected " + weight_name(block, 0) + " or " +
+                                weight_name(block, 1));
         }
+        const std::string tensor = block.name + "." + weight_name(block, which) + ".bias";
+        block.row_bias[which] = reader.vector(tensor, "F32");
+        if (block.row_bias[which].empty()) break_rule("3", "tensor `" + tensor + "` is missing");
     }
 }
 
@@ -221,6 +226,7 @@ BlockSpec read_block(const Json& entry, const ModelReader& reader, const std::st
     for (int w = 0; w < n_weights(block); ++w) {
         block.weights[w] = reader.weight(block.name + "." + weight_name(block, w));
     }
+    read_row_biases(entry, reader, where, block);
     block.norm = reader.gain(block.name + ".norm", d_model);
     block.bias = reader.vector(block.name + ".bias", "F16");
     for (const VectorPiece& bias : block.bias) {
@@ -291,14 +297,14 @@ uint64_t check_block(const BlockSpec& block, const std::array<int32_t, 2>& kept,
     int n_biases = 0;
     for (const VectorPiece& bias : block.bias) n_biases += artifact.runs[static_cast<size_t>(bias.run)].used_by(level);
     if (n_biases > 1) break_rule("3", "level " + std::to_string(level) + " uses several `" + block.name + ".bias`");
+    for (int w = 0; w < 2; ++w) {
+        if (block.row_bias[w].empty()) continue;
+        const int64_t rows = weight_shape(block, w, kept, artifact.model.d_model).rows;
+        check_vector(block.row_bias[w], rows, artifact, level, block.name + "." + weight_name(block, w) + ".bias");
+    }
     if (block.kind == BlockKind::mlp) return bytes;
     const int64_t kv_heads = block.n_kv_heads;
     check_vector(block.inv_freq, kv_heads * kept[0] / 2, artifact, level, block.name + ".inv_freq");
-    const int64_t sizes[] = {int64_t{block.n_heads} * kept[0], kv_heads * kept[0]};
-    for (int i = 0; i < 2; ++i) {
-        if (block.row_bias[i].empty()) continue;
-        check_vector(block.row_bias[i], sizes[i], artifact, level, block.name + "." + kRowBiases[i] + ".bias");
-    }
     return bytes;
 }
 

@@ -172,7 +172,13 @@ void Transformer::attend(const Block& block, int index, int head, int token, int
 void Transformer::mlp(const Block& block, int n) {
     const int64_t wide = work_.wide;
     multiply({{&block.gate, work_.wide1, wide}, {&block.up, work_.wide2, wide}}, n);
-    pool_.each(n, [&](int64_t t, int) { ops().silu_mul(work_.wide1 + t * wide, work_.wide2 + t * wide, block.width); });
+    pool_.each(n, [&](int64_t t, int) {
+        float* gate = work_.wide1 + t * wide;
+        float* up = work_.wide2 + t * wide;
+        if (block.row_bias[0]) add(gate, block.row_bias[0], block.width);
+        if (block.row_bias[1]) add(up, block.row_bias[1], block.width);
+        ops().silu_mul(gate, up, block.width);
+    });
     quantize(work_.wide1, wide, block.width, block.down.group, n);
     multiply({{&block.down, work_.y, weights_.d_model}}, n);
 }

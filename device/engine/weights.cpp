@@ -97,6 +97,7 @@ Block bind_block(Binder& binder, const BlockSpec& spec, const std::array<int32_t
     block.dropped = kept[0] == 0;
     block.norm = binder.gather(spec.norm);
     block.bias = binder.widen(spec.bias);
+    for (int i = 0; i < 2; ++i) block.row_bias[i] = binder.gather(spec.row_bias[i]);
     if (spec.kind == BlockKind::attention) {
         block.n_heads = spec.n_heads;
         block.n_kv_heads = spec.n_kv_heads;
@@ -106,7 +107,6 @@ Block bind_block(Binder& binder, const BlockSpec& spec, const std::array<int32_t
         block.vo_quantum = spec.axes[1].quantum;
         block.softmax_scale = spec.softmax_scale;
         block.inv_freq = binder.gather(spec.inv_freq);
-        for (int i = 0; i < 2; ++i) block.row_bias[i] = binder.gather(spec.row_bias[i]);
         block.q = binder.weight(spec.weights[kQ], false);
         block.k = binder.weight(spec.weights[kK], false);
         block.v = binder.weight(spec.weights[kV], false);

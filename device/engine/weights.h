@@ -40,7 +40,7 @@ struct Block {
     int32_t qk_quantum = 8, vo_quantum = 8;
     float softmax_scale = 0;
     const float* inv_freq = nullptr;     // (qk / quantum, n_kv_heads, quantum / 2)
-    const float* row_bias[2] = {};       // q, k in axis order, or nullptr
+    const float* row_bias[2] = {};       // of q, k or gate, up, in axis order, or nullptr
     Weight q, k, v, o;
 
     // mlp

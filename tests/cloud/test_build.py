@@ -17,7 +17,14 @@ from tiny_llama import VARIANTS, write_tiny_llama
 from edgesdk.cloud.allocate import METHODS as ALLOCATE
 from edgesdk.cloud.build import build_model
 from edgesdk.cloud.checkpoint import open_checkpoint
-from edgesdk.cloud.config import AllocateConfig, BuildConfig, CalibrateConfig, EvaluateConfig, QuantizeConfig, RankConfig
+from edgesdk.cloud.config import (
+    AllocateConfig,
+    BuildConfig,
+    CalibrateConfig,
+    EvaluateConfig,
+    QuantizeConfig,
+    RankConfig,
+)
 from edgesdk.cloud.families import load_model
 from edgesdk.cloud.reference import Decoder
 from edgesdk.device import load
@@ -61,17 +68,16 @@ def test_the_artifact_is_valid_and_its_ladder_is_what_was_asked_for(built: Path)
 @pytest.mark.parametrize("variant", list(VARIANTS))
 def test_every_variant_compiles_to_what_its_source_computes(variant: str, tmp_path: Path) -> None:
     folder = tmp_path / "model"
-    write_tiny_llama(folder, **VARIANTS[variant])
+    write_tiny_llama(folder, initializer_range=0.06, **VARIANTS[variant])  # small weights: attention is not chaotic
     path = build_model(str(folder), tmp_path / "out", SMALL)
     opened = open_checkpoint(str(folder))
     source = Decoder.open(opened, load_model(opened))
     tokens = torch.randint(0, source.config.vocab_size, (1, 24), generator=torch.Generator().manual_seed(5))
     wanted = source.forward(tokens)[0].detach().numpy()
     stored = ReferenceModel(path, len(Artifact.open(path).levels) - 1, float_activations=True)
-    error = np.abs(stored.logits(tokens[0].tolist()) - wanted).max() / np.abs(wanted).max()
-    assert error < 0.25  # 4 bits of weights, random ones: the float forward of what is stored stays near
-    engine = load(path).logits(tokens[0].tolist())
-    assert np.corrcoef(engine.ravel(), wanted.ravel())[0, 1] > 0.98
+    for logits in (stored.logits(tokens[0].tolist()), load(path).logits(tokens[0].tolist())):
+        # random weights lose 7 to 9 % of each product at 4 bits; a wrong order would lose 100 %
+        assert np.linalg.norm(logits - wanted) < 0.2 * np.linalg.norm(wanted)
 
 
 def test_engine_and_oracle_agree_to_the_bit_at_every_level(built: Path) -> None:
@@ -87,7 +93,7 @@ def test_a_stopped_build_goes_on_and_makes_the_same_bytes(built: Path, checkpoin
     class Stopped(RuntimeError):
         pass
 
-    def stop(step: str, done: int, total: int) -> None:  # noqa: ARG001
+    def stop(step: str, done: int, total: int) -> None:
         if step == "quantize" and done == 2:
             raise Stopped
 

@@ -34,7 +34,9 @@ def test_gptq_on_a_learned_grid_beats_rounding_by_far() -> None:
     x, weight = correlated(2048, 96), torch.randn(48, 96, generator=torch.Generator().manual_seed(1))
     moment = x.T @ x / len(x)
     errors = {
-        name: output_error(weight, decode(*method(weight, moment, 32, 0.01), 32), correlated(2048, 96))
+        name: output_error(
+            weight, decode(*method(weight, moment, 32, 0.01, columns_sorted=True), 32), correlated(2048, 96)
+        )
         for name, method in METHODS.items()
     }
     assert errors["gptq"] < 0.7 * errors["rtn"] < 0.02
@@ -44,7 +46,7 @@ def test_weights_on_the_grid_are_kept_exactly() -> None:
     codes = torch.randint(0, 16, (8, 64), generator=torch.Generator().manual_seed(0))
     codes[:, ::32] = 0  # the largest value is there in every group, so the scale can be found
     weight = UNIFORM.decode(codes) * 0.03125
-    found, scales, grid = METHODS["rtn"](weight, torch.eye(64), 32, 0.01)
+    found, scales, grid = METHODS["rtn"](weight, torch.eye(64), 32, 0.01, columns_sorted=True)
     stored = decode(found, scales, grid, 32)
     assert output_error(weight, stored, torch.eye(64)) < 1e-3
 
@@ -79,6 +81,19 @@ def test_scales_are_what_float16_holds() -> None:
     assert torch.equal(scales, scales.half().float())
     assert torch.isfinite(scales).all()
     assert (scales != 0).all()
+
+
+def test_the_order_of_columns_counts_on_an_unsorted_axis() -> None:
+    x, weight = correlated(2048, 96), torch.randn(48, 96, generator=torch.Generator().manual_seed(1))
+    x = x * torch.linspace(0.1, 3.0, 96)  # the loud columns come last
+    moment = x.T @ x / len(x)
+    errors = {
+        is_sorted: output_error(
+            weight, decode(*METHODS["gptq"](weight, moment, 32, 0.01, columns_sorted=is_sorted), 32), x
+        )
+        for is_sorted in (True, False)
+    }
+    assert errors[False] < 0.95 * errors[True]
 
 
 @pytest.mark.parametrize("method", list(METHODS))
