@@ -9,6 +9,9 @@ from edgesdk.cloud.quantize.grid import Grid, learn_grid
 
 __all__ = ["inverse_factor", "quantize"]
 
+_REFINEMENTS = 2
+_BLOCK = 32
+
 
 def quantize(
     weight: Tensor, moment: Tensor, group: int, damping: float, *, columns_sorted: bool
@@ -52,7 +55,32 @@ def quantize(
             codes[:, column] = code.to(torch.uint8)
             errors[:, i] = error
         work[:, end:] -= errors @ factor[begin:end, end:]
+    for _ in range(_REFINEMENTS):
+        _refine(weight, moment, codes, scales.repeat_interleave(group, dim=1)[:, :columns], grid, damping)
     return codes, scales, grid
+
+
+def _refine(weight: Tensor, moment: Tensor, codes: Tensor, scales: Tensor, grid: Grid, damping: float) -> None:
+    """One pass of coordinate descent over the columns: each gets its best codes given all others, in place.
+
+    scales: (rows, columns). Source: QuantEase (arXiv 2309.01885); the error tr(E M E^T) never grows.
+    """
+    columns = weight.shape[1]
+    damped = moment + damping * moment.diagonal().mean() * torch.eye(columns)
+    stored = scales * grid.decode(codes.long())
+    pull = (weight - stored) @ damped  # minus half the gradient
+    for begin in range(0, columns, _BLOCK):
+        end = min(begin + _BLOCK, columns)
+        before, local = stored[:, begin:end].clone(), pull[:, begin:end].clone()
+        for i in range(end - begin):
+            column = begin + i
+            scale = scales[:, column]
+            code = grid.codes((stored[:, column] + local[:, i] / damped[column, column]) / scale)
+            value = scale * grid.decode(code)
+            local -= torch.outer(value - stored[:, column], damped[column, begin:end])
+            codes[:, column] = code.to(torch.uint8)
+            stored[:, column] = value
+        pull -= (stored[:, begin:end] - before) @ damped[begin:end]
 
 
 def inverse_factor(moment: Tensor, damping: float) -> Tensor:
