@@ -98,6 +98,11 @@ def collect_moments(
                 accumulator.see_residual(part, out)
             parts.append(out)
         x = torch.cat(parts)
+        if not torch.isfinite(x).all():
+            raise ModelError(
+                f"{block.name} gives values that are not finite",
+                hint="a weight of this block may be NaN or infinite, or the checkpoint is damaged; get it again",
+            )
         if accumulator:
             moments = accumulator.finish()
             work.save(name, moments.tensors, {"similarity": moments.similarity})

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgesdk.cloud.families.blocks import Attention, Block, ModelConfig, choose_group
+from edgesdk.cloud.families.blocks import Attention, Block, ModelConfig
 from edgesdk.formats.tiles import pack_panel, packed_bytes, padded_bytes
 from edgesdk.formats.writer import ArtifactWriter, Piece
 
@@ -114,12 +114,12 @@ def kept_shapes(block: Block, kept: Sequence[int], d_model: int) -> dict[str, tu
 
 
 def weight_group(block: Block, role: str, preferred: int) -> int:
-    """Quantization group of a weight: `preferred`, or less where a step of its column axis asks for it."""
+    """Quantization group of a weight: `preferred`, or the largest below it that divides a step of its column axis."""
     columns = next(w.columns for w in block.weights if w.role == role)
-    if columns is None or columns[0] == "width":
+    if columns is None:
         return preferred
-    quantum = next(axis.quantum for axis in block.axes if axis.name == columns[0])
-    return choose_group(quantum * columns[1], preferred) or preferred
+    step = columns[1] * next(axis.quantum for axis in block.axes if axis.name == columns[0])
+    return next(group for group in range(preferred, 0, -8) if step % group == 0)
 
 
 def _block_pieces(

@@ -93,6 +93,7 @@ def as_transformers(path: Path, config: ModelConfig) -> LlamaForCausalLM:
             rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
             tie_word_embeddings=config.tied_head,
             attention_bias=True,
+            mlp_bias=True,
         )
     ).double()
     orders = {
@@ -117,7 +118,10 @@ def as_transformers(path: Path, config: ModelConfig) -> LlamaForCausalLM:
         state[f"{layer}.input_layernorm.weight"] = reference.artifact.vector(f"blk.{i}.attn.norm", 2)
         state[f"{layer}.post_attention_layernorm.weight"] = reference.artifact.vector(f"blk.{i}.mlp.norm", 2)
         for role in ("gate", "up", "down"):
-            state[f"{layer}.mlp.{role}_proj.weight"] = reference.artifact.weight(f"blk.{i}.mlp.{role}", 2)
+            weight = reference.artifact.weight(f"blk.{i}.mlp.{role}", 2)
+            bias = reference.artifact.vector(f"blk.{i}.mlp.{role}.bias", 2)
+            state[f"{layer}.mlp.{role}_proj.weight"] = weight
+            state[f"{layer}.mlp.{role}_proj.bias"] = bias if bias.size else np.zeros(len(weight))
     model.load_state_dict({name: torch.from_numpy(np.array(values, np.float64)) for name, values in state.items()})
     return model.eval()
 

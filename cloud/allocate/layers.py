@@ -11,6 +11,9 @@ from edgesdk.cloud.pack import Allocation, block_bytes
 __all__ = ["full_allocation", "layer_ladder", "layer_names", "target_rates"]
 
 
+_MOST = 1e6  # a method's parameter far beyond which its rates do not grow any more
+
+
 def full_allocation(config: ModelConfig) -> Allocation:
     """Every axis at full size."""
     return tuple(tuple(axis.size for axis in block.axes) for block in config.blocks)
@@ -44,6 +47,8 @@ def layer_ladder(
     for rate in sorted(rates)[1:]:
         limit = (1 - rate) * total
         low, high = 0.0, 1.0
+        while high < _MOST and block_bytes(config, _allocate(config, layer_rates(high), group), group) > limit:
+            high *= 2
         for _ in range(30):
             middle = (low + high) / 2
             allocation = _allocate(config, layer_rates(middle), group)
