@@ -34,7 +34,7 @@ from edgesdk.cloud.repair import repaired_bias
 from edgesdk.cloud.sample import sample_windows
 from edgesdk.cloud.tokenizer import ArtifactTokenizer, import_tokenizer, to_tokenizers
 from edgesdk.cloud.workdir import WorkDirectory, fingerprint
-from edgesdk.errors import UsageError
+from edgesdk.errors import ModelError, UsageError
 from edgesdk.formats.verify import verify_artifact
 
 __all__ = ["build_model"]
@@ -73,7 +73,9 @@ def build_model(
         model_config = load_model(checkpoint)
         tokenizer = import_tokenizer(checkpoint.tokenizer_files, chat_template=checkpoint.chat_template)
         source = Decoder.open(checkpoint, model_config)
-        key = [_CODE_VERSION, checkpoint.source.sha256, config.calibrate]
+        _check_vocabulary(tokenizer, model_config)
+        given = [] if config.calibrate.text == "self" else [_file_sha256(Path(config.calibrate.text))]
+        key = [_CODE_VERSION, checkpoint.source.sha256, config.calibrate, *given]
     with steps.timed("sample"):
         windows, evaluation = _texts(config, source, tokenizer, WorkDirectory(root, "text", fingerprint(key)), steps)
     with steps.timed("calibrate"):
@@ -192,6 +194,14 @@ def _check_methods(config: BuildConfig) -> None:
             raise UsageError(f"unknown {step} method {method!r}", hint=f"choose one of {', '.join(names)}")
 
 
+def _check_vocabulary(tokenizer: ArtifactTokenizer, config: ModelConfig) -> None:
+    if tokenizer.n_tokens > config.vocab_size:
+        raise ModelError(
+            f"the tokenizer has {tokenizer.n_tokens} tokens, the embedding {config.vocab_size} rows",
+            hint="tokenizer and weights seem to belong to different models",
+        )
+
+
 def _texts(
     config: BuildConfig, source: Decoder, tokenizer: ArtifactTokenizer, work: WorkDirectory, steps: _Steps
 ) -> tuple[Tensor, Tensor]:
@@ -284,7 +294,10 @@ def _metadata(
 
 
 def _file_sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise ModelError(f"cannot read the text `{path}`: {error.strerror}") from error
 
 
 def _levels(

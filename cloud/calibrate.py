@@ -52,7 +52,7 @@ def windows_for(
 
 
 def text_windows(path: Path, tokenize: Callable[[str], Sequence[int]], n_windows: int, window_tokens: int) -> Tensor:
-    """Full windows of real tokens from a .txt or .jsonl ("text" fields) file, never padded.
+    """Full windows of real tokens from a .txt or .jsonl ("text" fields) file, never padded, spread over the whole text.
 
     Raises ModelError when the file cannot be read or holds less than one window.
     """
@@ -70,7 +70,8 @@ def text_windows(path: Path, tokenize: Callable[[str], Sequence[int]], n_windows
         raise ModelError(
             f"`{path}` has {len(tokens)} tokens, one window needs {window_tokens}", hint="give a longer text"
         )
-    return torch.tensor(tokens[: count * window_tokens]).reshape(count, window_tokens)
+    whole = torch.tensor(tokens[: len(tokens) // window_tokens * window_tokens]).reshape(-1, window_tokens)
+    return whole[torch.linspace(0, len(whole) - 1, count).round().long()]
 
 
 @torch.inference_mode()

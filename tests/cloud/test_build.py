@@ -12,7 +12,7 @@ import pytest
 import torch
 from reference_model import ReferenceModel
 from safetensors.numpy import load_file, save_file
-from tiny_llama import VARIANTS, write_tiny_llama
+from tiny_llama import VARIANTS, write_tiny_llama, write_tokenizer
 
 from edgesdk.cloud.allocate import METHODS as ALLOCATE
 from edgesdk.cloud.build import build_model
@@ -150,6 +150,14 @@ def test_an_unknown_method_is_named_with_those_that_exist(checkpoint: Path, tmp_
     with pytest.raises(UsageError, match="measured, uniform, block-influence"):
         build_model(str(checkpoint), tmp_path / "out", config)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    write_tiny_llama(folder, vocab_size=280)
+    write_tokenizer(folder, 320)
+    with pytest.raises(ModelError, match="320 tokens, the embedding 280 rows"):
+        build_model(str(folder), tmp_path / "out", SMALL)
 
 
 def test_weights_that_are_not_numbers_stop_the_build(checkpoint: Path, tmp_path: Path) -> None:
