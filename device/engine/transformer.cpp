@@ -11,30 +11,22 @@ void add(float* x, const float* y, int64_t n) {
     for (int64_t i = 0; i < n; ++i) x[i] += y[i];
 }
 
-// Which of a panel's tiles fall to thread `t` of `n` when the bytes [begin, begin + n_tiles * tile_bytes) out of
-// `total` are shared out evenly. Every tile goes to exactly one thread.
-struct TileShare {
+constexpr int64_t kStepBytes = 16 << 10;  // weights that a thread takes at least: claiming them costs a cache miss
+constexpr int64_t kStepTokens = 4;        // likewise of work on single rows
+constexpr int kBlockTiles = 4;            // a product with several tokens takes whole blocks of tiles
+
+// Tiles of a panel at [begin, begin + n_tiles * tile_bytes) of a burst that fall to its bytes [low, high): those whose block
+// begins there. Every tile falls to exactly one of ranges that cover the burst.
+struct TileRange {
     int begin, end;
 };
-TileShare share_tiles(int64_t total, int64_t begin, int64_t tile_bytes, int n_tiles, int t, int n) {
-    const auto cut = [&](int thread) {
-        const int64_t target = total * thread / n - begin;
-        return static_cast<int>(std::clamp<int64_t>((target + tile_bytes - 1) / tile_bytes, 0, n_tiles));
+TileRange tiles_within(int64_t low, int64_t high, int64_t begin, int64_t tile_bytes, int n_tiles, int block) {
+    const int64_t block_bytes = tile_bytes * block;
+    const auto cut = [&](int64_t at) {
+        const int64_t n_blocks = at <= begin ? 0 : (at - begin + block_bytes - 1) / block_bytes;
+        return static_cast<int>(std::min<int64_t>(n_blocks * block, n_tiles));
     };
-    return {cut(t), cut(t + 1)};
-}
-
-// Bytes of one tile of rows: of all its panels when they lie side by side.
-int64_t side_by_side_bytes(const Weight& weight) {
-    int64_t bytes = 0;
-    for (const WeightPanel& panel : weight.panels) bytes += panel.tile_bytes;
-    return bytes;
-}
-
-int64_t total_bytes(const Weight& weight) {
-    int64_t bytes = 0;
-    for (const WeightPanel& panel : weight.panels) bytes += panel.tile_bytes * panel_tiles(panel.panel);
-    return bytes;
+    return {cut(low), cut(high)};
 }
 
 }  // namespace
@@ -42,77 +34,114 @@ int64_t total_bytes(const Weight& weight) {
 bool Transformer::forward(const int32_t* tokens, int n, int64_t position, const std::atomic<bool>& cancelled) {
     const int64_t d_model = weights_.d_model;
     const Panel& embed = weights_.embed.panels[0].panel;
-    pool_.each(n, [&](int64_t t, int) {
+    has_output_ = false;
+    const auto look_up = [&](int64_t t, int) {
         ops().embed_row_q8(embed, tokens[t], weights_.embedding_scale, work_.x + t * d_model);
-    });
+    };
+    pool_.each(n, look_up, kStepTokens);
     for (size_t b = 0; b < weights_.blocks.size(); ++b) {
         const Block& block = weights_.blocks[b];
         if (cancelled.load(std::memory_order_relaxed)) return false;
-        if (!block.dropped) {
-            if (block.kind == BlockKind::attention) {
-                normalize(block.norm, work_.x, block.q.group, n);
-                attention(block, static_cast<int>(b), n, position);
-            } else {
-                normalize(block.norm, work_.x, block.gate.group, n);
-                mlp(block, n);
-            }
-            for (int64_t t = 0; t < n && block.bias; ++t) add(work_.y + t * d_model, block.bias, d_model);
-            add(work_.x, work_.y, n * d_model);
-        } else if (block.bias) {
-            for (int64_t t = 0; t < n; ++t) add(work_.x + t * d_model, block.bias, d_model);
+        if (block.dropped) {
+            if (block.bias) add_bias(block.bias, n);
+            continue;
         }
+        if (block.kind == BlockKind::attention) {
+            normalize(block.norm, block.q.group, 0, n);
+            attention(block, static_cast<int>(b), n, position);
+        } else {
+            normalize(block.norm, block.gate.group, 0, n);
+            mlp(block, n);
+        }
+        has_output_ = true;
+        output_bias_ = block.bias;
     }
     return true;
 }
 
 void Transformer::head(int first, int n, float* logits) {
-    normalize(weights_.norm, work_.x + int64_t{first} * weights_.d_model, weights_.head.group, n);
+    normalize(weights_.norm, weights_.head.group, first, n);
     multiply({{&weights_.head, logits, weights_.vocab_size}}, n);
 }
 
-// y = rms_norm(x), and its quantized form in `activations`.
-void Transformer::normalize(const float* gain, const float* x, int group, int n) {
-    const int d_model = weights_.d_model;
-    pool_.each(n, [&](int64_t t, int) {
-        ops().rms_norm(x + t * d_model, gain, weights_.norm_eps, d_model, work_.y + t * d_model);
-    });
-    quantize(work_.y, d_model, d_model, group, n);
+// x += y + bias of the last block, for one token. It waits until the row is read again.
+void Transformer::add_output(int64_t token) {
+    if (!has_output_) return;
+    float* x = work_.x + token * weights_.d_model;
+    float* y = work_.y + token * weights_.d_model;
+    if (output_bias_) add(y, output_bias_, weights_.d_model);
+    add(x, y, weights_.d_model);
 }
 
-void Transformer::quantize(const float* x, int64_t stride, int columns, int group, int n) {
+// A dropped block is its bias alone.
+void Transformer::add_bias(const float* bias, int n) {
+    const auto row = [&](int64_t t, int) {
+        add_output(t);
+        add(work_.x + t * weights_.d_model, bias, weights_.d_model);
+    };
+    pool_.each(n, row, kStepTokens);
+    has_output_ = false;
+}
+
+// rms_norm(x) of tokens first .. first + n - 1, quantized, as the first rows of `activations`.
+void Transformer::normalize(const float* gain, int group, int first, int n) {
+    const int d_model = weights_.d_model;
+    shape_activations(d_model, group);
+    const auto row = [&](int64_t t, int) {
+        const int64_t token = first + t;
+        float* y = work_.y + token * d_model;
+        add_output(token);
+        ops().rms_norm(work_.x + token * d_model, gain, weights_.norm_eps, d_model, y);
+        quantize(y, t);
+    };
+    pool_.each(n, row, kStepTokens);
+}
+
+void Transformer::shape_activations(int columns, int group) {
     work_.activations.columns = columns;
     work_.activations.group = group;
-    pool_.each(n, [&](int64_t t, int) {
-        Activations row = work_.activations;
-        row.codes += t * row.stride;
-        row.scales += t * row.group_stride;
-        row.sums += t * row.group_stride;
-        ops().quantize(x + t * stride, stride, 1, row);
+}
+
+// One row of activations.
+void Transformer::quantize(const float* x, int64_t token) {
+    Activations row = work_.activations;
+    row.codes += token * row.stride;
+    row.scales += token * row.group_stride;
+    row.sums += token * row.group_stride;
+    ops().quantize(x, row.columns, 1, row);
+}
+
+// y = weight * activations for each product, all threads at once; what a thread takes is measured in bytes of weights.
+void Transformer::multiply(std::initializer_list<Product> products, int n) {
+    int64_t total = 0;
+    for (const Product& product : products) total += product.weight->bytes;
+    pool_.share(total, kStepBytes, [&](int64_t low, int64_t high, int) {
+        int64_t begin = 0;
+        for (const Product& product : products) {
+            const int64_t end = begin + product.weight->bytes;
+            if (begin < high && low < end) multiply_part(product, n, low - begin, high - begin);
+            begin = end;
+        }
     });
 }
 
-// y = weight * activations for each product, all threads at once; tiles are shared out by their bytes.
-void Transformer::multiply(std::initializer_list<Product> products, int n) {
-    int64_t total = 0;
-    for (const Product& product : products) total += total_bytes(*product.weight);
-    pool_.run([&](int thread) {
-        int64_t begin = 0;
-        for (const Product& product : products) {
-            const Weight& weight = *product.weight;
-            const int64_t column_tile_bytes = weight.column_panels ? side_by_side_bytes(weight) : 0;
-            for (const WeightPanel& panel : weight.panels) {
-                const int64_t tile_bytes = weight.column_panels ? column_tile_bytes : panel.tile_bytes;
-                const int n_tiles = panel_tiles(panel.panel);
-                const TileShare tiles = share_tiles(total, begin, tile_bytes, n_tiles, thread, pool_.size());
-                if (tiles.begin < tiles.end) {
-                    panel.matmul(panel.panel, work_.activations, panel.column_begin, n, tiles.begin, tiles.end,
-                                 product.y + panel.row_begin, product.y_stride, panel.column_begin > 0);
-                }
-                if (!weight.column_panels) begin += tile_bytes * n_tiles;
+// The part of a product that falls to bytes [low, high) of its weight. Column panels side by side share their rows' bytes.
+void Transformer::multiply_part(const Product& product, int n, int64_t low, int64_t high) {
+    const Weight& weight = *product.weight;
+    int64_t begin = 0;
+    for (const WeightPanel& panel : weight.panels) {
+        const int64_t tile_bytes = weight.column_panels ? weight.row_tile_bytes : panel.tile_bytes;
+        const int n_tiles = panel_tiles(panel.panel);
+        if (begin >= high) return;
+        if (begin + tile_bytes * n_tiles > low) {
+            const TileRange tiles = tiles_within(low, high, begin, tile_bytes, n_tiles, n == 1 ? 1 : kBlockTiles);
+            if (tiles.begin < tiles.end) {
+                panel.matmul(panel.panel, work_.activations, panel.column_begin, n, tiles.begin, tiles.end,
+                             product.y + panel.row_begin, product.y_stride, panel.column_begin > 0);
             }
-            if (weight.column_panels) begin += total_bytes(weight);
         }
-    });
+        if (!weight.column_panels) begin += tile_bytes * n_tiles;
+    }
 }
 
 // From the quantized normed residual to the attention's output in y.
@@ -125,10 +154,12 @@ void Transformer::attention(const Block& block, int index, int n, int64_t positi
         const int token = static_cast<int>(item / n_heads);
         attend(block, index, static_cast<int>(item % n_heads), token, position + token, thread);
     });
-    pool_.each(n, [&](int64_t t, int) {
+    shape_activations(block.o.columns, block.o.group);
+    const auto merge = [&](int64_t t, int) {
         ops().merge_heads(work_.wide1 + t * wide, block.n_heads, block.vo, block.vo_quantum, work_.wide2 + t * wide);
-    });
-    quantize(work_.wide2, wide, block.o.columns, block.o.group, n);
+        quantize(work_.wide2 + t * wide, t);
+    };
+    pool_.each(n, merge, kStepTokens);
     multiply({{&block.o, work_.y, weights_.d_model}}, n);
 }
 
@@ -172,14 +203,16 @@ void Transformer::attend(const Block& block, int index, int head, int token, int
 void Transformer::mlp(const Block& block, int n) {
     const int64_t wide = work_.wide;
     multiply({{&block.gate, work_.wide1, wide}, {&block.up, work_.wide2, wide}}, n);
-    pool_.each(n, [&](int64_t t, int) {
+    shape_activations(block.width, block.down.group);
+    const auto activate = [&](int64_t t, int) {
         float* gate = work_.wide1 + t * wide;
         float* up = work_.wide2 + t * wide;
         if (block.row_bias[0]) add(gate, block.row_bias[0], block.width);
         if (block.row_bias[1]) add(up, block.row_bias[1], block.width);
         ops().silu_mul(gate, up, block.width);
-    });
-    quantize(work_.wide1, wide, block.width, block.down.group, n);
+        quantize(gate, t);
+    };
+    pool_.each(n, activate, kStepTokens);
     multiply({{&block.down, work_.y, weights_.d_model}}, n);
 }
 

@@ -31,9 +31,13 @@ private:
         float* y;
         int64_t y_stride;
     };
-    void normalize(const float* gain, const float* x, int group, int n);
-    void quantize(const float* x, int64_t stride, int columns, int group, int n);
+    void normalize(const float* gain, int group, int first, int n);
+    void add_output(int64_t token);
+    void add_bias(const float* bias, int n);
+    void shape_activations(int columns, int group);
+    void quantize(const float* x, int64_t token);
     void multiply(std::initializer_list<Product> products, int n);
+    void multiply_part(const Product& product, int n, int64_t low, int64_t high);
     void attention(const Block& block, int index, int n, int64_t position);
     void turn_and_store(const Block& block, int index, int token, int64_t position, int thread);
     void attend(const Block& block, int index, int head, int token, int64_t position, int thread);
@@ -43,6 +47,8 @@ private:
     const KvCache& cache_;
     Workspace& work_;
     ThreadPool& pool_;
+    bool has_output_ = false;             // y holds a block's output that x lacks
+    const float* output_bias_ = nullptr;  // and this is to be added with it
 };
 
 }  // namespace edge

@@ -7,6 +7,16 @@
 namespace edge {
 namespace {
 
+matmul_t* matmul_of(int32_t bits) {
+    switch (bits) {
+        case 2: return ops().matmul_q2;
+        case 3: return ops().matmul_q3;
+        case 4: return ops().matmul_q4;
+        case 6: return ops().matmul_q6;
+        default: return ops().matmul_q8;
+    }
+}
+
 // Collects what a level uses of each weight and vector.
 class Binder {
 public:
@@ -31,7 +41,11 @@ public:
         if (!mapping_) return weight;
         weight.panels = {panels, n_used};
         for (const PanelPiece& piece : pieces) {
-            if (used(piece.run)) *panels++ = view(piece);
+            if (!used(piece.run)) continue;
+            *panels = view(piece);
+            weight.bytes += panels->tile_bytes * panel_tiles(panels->panel);
+            weight.row_tile_bytes += panels->tile_bytes;
+            ++panels;
         }
         return weight;
     }
@@ -76,8 +90,8 @@ private:
         const int64_t code_bytes = int64_t{panel.columns} * piece.bits * 2;  // of one tile
         panel.codes = mapping_->at(piece.begin);
         panel.scales = reinterpret_cast<const uint16_t*>(panel.codes + panel_tiles(panel) * code_bytes);
-        panel.codebook = piece.bits == 4 ? codebooks_[piece.codebook].data() : nullptr;
-        out.matmul = piece.bits == 4 ? ops().matmul_q4 : ops().matmul_q8;
+        panel.codebook = has_codebook(piece.bits) ? codebooks_[piece.codebook].data() : nullptr;
+        out.matmul = matmul_of(piece.bits);
         out.row_begin = piece.row_begin;
         out.column_begin = piece.column_begin;
         out.tile_bytes = code_bytes + int64_t{panel_groups(panel)} * kTileRows * 2;

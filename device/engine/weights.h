@@ -26,6 +26,8 @@ struct Weight {
     int64_t rows = 0;
     int32_t columns = 0;
     int32_t group = 8;  // of the activations it reads
+    int64_t bytes = 0;          // of all panels
+    int64_t row_tile_bytes = 0; // one tile of every panel: of a row of column panels that lie side by side
 };
 
 struct Block {

@@ -1,6 +1,7 @@
-// The thread pool: every thread runs once a round, every item once, and memory is visible across rounds.
+// The thread pool: every item runs once, memory is visible across bursts, and no burst waits for a thread that took nothing.
 #include <atomic>
 #include <chrono>
+#include <cstdio>
 #include <thread>
 #include <vector>
 
@@ -11,23 +12,23 @@ using namespace edge;
 
 namespace {
 
-void test_rounds(int n_threads) {
-    ThreadPool pool(n_threads);
+// Each item adds its neighbours' last sums: a burst that began early or ended early would leave a wrong one.
+void test_bursts(int n_threads, bool pin) {
+    ThreadPool pool(n_threads, pin);
     check(pool.size() == n_threads, "size");
-    std::vector<int64_t> sums(static_cast<size_t>(n_threads), 0);
-    for (int round = 0; round < 3000; ++round) {
-        // Each thread adds its neighbour's last sum: a round that began early would read a wrong one.
-        std::vector<int64_t> before = sums;
-        pool.run([&](int thread) {
-            const size_t t = static_cast<size_t>(thread);
-            sums[t] = before[(t + 1) % before.size()] + thread + 1;
-        });
-        if (round % 1000 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(2));  // let the workers fall asleep
+    constexpr size_t kItems = 24;
+    std::vector<uint64_t> sums(kItems, 1), expected(kItems, 1), before;
+    const auto step = [&before](std::vector<uint64_t>& values, size_t i) {
+        values[i] = before[(i + 1) % kItems] * 3 + before[(i + 7) % kItems] + i;
+    };
+    for (int burst = 0; burst < 3000; ++burst) {
+        before = sums;
+        pool.each(kItems, [&](int64_t item, int) { step(sums, static_cast<size_t>(item)); });
+        if (burst % 1000 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(2));  // let the workers fall asleep
     }
-    std::vector<int64_t> expected(static_cast<size_t>(n_threads), 0);
-    for (int round = 0; round < 3000; ++round) {
-        std::vector<int64_t> before = expected;
-        for (size_t t = 0; t < expected.size(); ++t) expected[t] = before[(t + 1) % before.size()] + static_cast<int64_t>(t) + 1;
+    for (int burst = 0; burst < 3000; ++burst) {
+        before = expected;
+        for (size_t i = 0; i < kItems; ++i) step(expected, i);
     }
     check(sums == expected, "sums of " + std::to_string(n_threads) + " threads");
 }
@@ -42,13 +43,46 @@ void test_items(int n_threads, int64_t n_items) {
     for (const auto& n : seen) check(n == 1, "an item ran " + std::to_string(n) + " times");
 }
 
+void test_ranges(int n_threads, int64_t total, int64_t step) {
+    ThreadPool pool(n_threads);
+    std::vector<std::atomic<int>> seen(static_cast<size_t>(total));
+    std::atomic<int> n_short{0};
+    pool.share(total, step, [&](int64_t begin, int64_t end, int) {
+        if (end - begin < step) ++n_short;
+        for (int64_t i = begin; i < end; ++i) ++seen[static_cast<size_t>(i)];
+    });
+    for (const auto& n : seen) check(n == 1, "a part of a range ran " + std::to_string(n) + " times");
+    check(n_short <= 1, "only the last range is short");
+}
+
+// While one thread is held up in its item, the others do all the rest.
+void test_a_slow_thread() {
+    ThreadPool pool(3);
+    constexpr int kItems = 60;
+    std::atomic<int> n_done{0};
+    bool others_were_done = false;
+    std::atomic<bool> held{false};
+    pool.each(kItems, [&](int64_t, int) {
+        if (!held.exchange(true)) {
+            for (int i = 0; i < 2000 && n_done < kItems / 2; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+            others_were_done = n_done >= kItems / 2;
+        }
+        ++n_done;
+    });
+    check(n_done == kItems && others_were_done, "a thread that is held up does not hold up what it has not taken");
+}
+
 }  // namespace
 
 int main() {
     for (const int n_threads : {1, 2, 3, 8}) {
-        test_rounds(n_threads);
+        for (const bool pin : {false, true}) test_bursts(n_threads, pin);
+        for (const int64_t step : {1, 10, 1000}) test_ranges(n_threads, 777, step);
         for (const int64_t n_items : {0, 1, 2, 7, 100}) test_items(n_threads, n_items);
     }
+    test_a_slow_thread();
+    ThreadPool pair(2);
+    std::printf("a burst in which 2 threads meet: %.2f us\n", measure_burst_us(pair));
     for (int i = 0; i < 50; ++i) ThreadPool unused(4);  // starts and ends without work
     check(usable_cores() >= 1, "usable_cores");
     return finish();
