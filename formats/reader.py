@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edgesdk.errors import ArtifactError, EngineError, TruncatedError, UsageError
 from edgesdk.formats import rules
-from edgesdk.formats.tiles import unpack_panel
+from edgesdk.formats.tiles import CODEBOOK_BITS, code_values, unpack_panel
 
 __all__ = ["Artifact", "LevelInfo", "Run", "TensorInfo"]
 
@@ -160,9 +160,8 @@ class Artifact:
         row_begin, row_end, column_begin, column_end, bits, group, codebook = self.edge["panels"][name]
         rows, columns = row_end - row_begin, column_end - column_begin
         codes, scales = unpack_panel(np.asarray(self.tensor(name)), rows, columns, bits, group)
-        if bits == 8:
-            return codes.view(np.int8).astype(np.float32), scales
-        return np.asarray(self.edge["codebooks"][codebook], np.float32)[codes], scales
+        values = np.asarray(self.edge["codebooks"][codebook], np.float32) if bits in CODEBOOK_BITS else None
+        return code_values(codes, bits, values), scales
 
     def weight(self, weight: str, level: int) -> NDArray[np.float32]:
         """A weight of a level, dequantized: (rows, columns) float32."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from edgesdk.errors import ArtifactError
-from edgesdk.formats.tiles import packed_bytes, padded_bytes
+from edgesdk.formats.tiles import CODEBOOK_BITS, PANEL_BITS, packed_bytes, padded_bytes
 
 if TYPE_CHECKING:
     from edgesdk.formats.reader import Artifact
@@ -199,29 +199,62 @@ def _check_panels(artifact: Artifact) -> None:
     if not isinstance(panels, dict) or not isinstance(codebooks, list):
         raise ArtifactError("`panels` or `codebooks` is missing (rule 4)")
     for i, codebook in enumerate(codebooks):
-        ok = isinstance(codebook, list) and len(codebook) == 16 and codebook == sorted(codebook)
-        if not ok or not all(isinstance(v, int) and -127 <= v <= 127 for v in codebook):
-            raise ArtifactError(f"codebooks[{i}] is not 16 ascending integers within +-127 (rule 4)")
+        ok = isinstance(codebook, list) and len(codebook) in _CODEBOOK_SIZES and all(map(_is_value, codebook))
+        if not ok or codebook != sorted(codebook):
+            raise ArtifactError(
+                f"codebooks[{i}] is {str(codebook)[:80]}, "
+                f"expected {_CODEBOOK_SIZES} ascending integers within +-127 (rule 4)"
+            )
     for name, box in panels.items():
-        _check_panel(artifact, name, box, len(codebooks))
+        _check_panel(artifact, name, box, codebooks)
+    for name in ("embed/0", "head/0"):
+        if name in panels and panels[name][4] != 8:
+            raise ArtifactError(f"panel {name} has {panels[name][4]} bits, expected 8 (rule 3)")
     for level in artifact.levels:
         _check_coverage(artifact, panels, level.index)
 
 
-def _check_panel(artifact: Artifact, name: str, box: Any, n_codebooks: int) -> None:
+_CODEBOOK_SIZES = tuple(1 << bits for bits in CODEBOOK_BITS)
+
+
+def _is_value(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and -127 <= value <= 127
+
+
+def _check_panel(artifact: Artifact, name: str, box: Any, codebooks: list[list[int]]) -> None:
     if not isinstance(box, list) or len(box) != 7:
         raise ArtifactError(f"panels.{name} is {box!r}, expected seven integers (rule 4)")
     row_begin, row_end, column_begin, column_end, bits, group = integers(box[:6], f"panels.{name}", "4")
     tensor = artifact.tensors.get(name)
     legal = row_begin < row_end and column_begin < column_end and group and group % 8 == 0 and group <= 128
-    if not legal or bits not in (4, 8) or (column_end - column_begin) % 8 or column_begin % group:
+    if bits not in PANEL_BITS:
+        raise ArtifactError(
+            f"panels.{name} has {bits} bits, expected one of {PANEL_BITS} (rule 4)", hint="update edgesdk"
+        )
+    if not legal or (column_end - column_begin) % 8 or column_begin % group:
         raise ArtifactError(f"panels.{name} is {box} (rule 4.1)")
-    if not (box[6] == -1 if bits == 8 else isinstance(box[6], int) and 0 <= box[6] < n_codebooks):
-        raise ArtifactError(f"panels.{name} names codebook {box[6]} of {n_codebooks} (rule 4)")
+    _check_codebook(name, bits, box[6], codebooks)
     size = padded_bytes(row_end - row_begin, column_end - column_begin, bits, group)
     if tensor is None or tensor.dtype != "U8" or tensor.shape != (size,):
         found = "no tensor" if tensor is None else f"{tensor.dtype} {tensor.shape}"
         raise ArtifactError(f"panel {name} has {found}, its shape needs U8 ({size},) (rule 4.3)")
+
+
+def _check_codebook(name: str, bits: int, index: Any, codebooks: list[list[int]]) -> None:
+    """A panel names a codebook with a value for every code, or -1 where codes are values themselves (rule 4)."""
+    if isinstance(index, bool) or not isinstance(index, int):
+        raise ArtifactError(f"panels.{name} names codebook {index!r}, expected an integer (rule 4)")
+    if bits not in CODEBOOK_BITS:
+        if index != -1:
+            raise ArtifactError(f"panels.{name} has {bits} bits and codebook {index}, expected -1 (rule 4)")
+        return
+    if not 0 <= index < len(codebooks):
+        raise ArtifactError(f"panels.{name} names codebook {index} of {len(codebooks)} (rule 4)")
+    if len(codebooks[index]) != 1 << bits:
+        raise ArtifactError(
+            f"panels.{name} has {bits} bits and codebook {index} of {len(codebooks[index])} values, "
+            f"expected {1 << bits} (rule 4)"
+        )
 
 
 def _check_coverage(artifact: Artifact, panels: Mapping[str, Any], k: int) -> None:

@@ -17,7 +17,7 @@ from edgesdk.errors import EdgeError
 
 __all__ = ["FORMAT_VERSION", "PAGE_BYTES", "ArtifactWriter", "Piece"]
 
-FORMAT_VERSION = "1.0"
+FORMAT_VERSION = "1.1"
 PAGE_BYTES = 4096
 _ALIGNMENT = 64
 _DTYPES = {"uint8": "U8", "float16": "F16", "float32": "F32", "uint32": "U32"}

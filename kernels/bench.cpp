@@ -91,7 +91,7 @@ Panel panel_of(Data& data, int bits, int columns, int64_t bytes) {
     const int64_t tile_codes = int64_t{columns} * 2 * bits, tile_scales = int64_t{columns} / 32 * 32;
     const int64_t tiles = std::max<int64_t>(1, bytes / (tile_codes + tile_scales));
     return {data.weights.data(), reinterpret_cast<const uint16_t*>(data.weights.data() + tiles * tile_codes),
-            bits == 4 ? data.codebook : nullptr, static_cast<int32_t>(tiles * kTileRows), columns, 32};
+            bits <= 4 ? data.codebook : nullptr, static_cast<int32_t>(tiles * kTileRows), columns, 32};
 }
 
 Work matmul_work(matmul_t* kernel, Data& data, const Panel& w, int bits, int n_tokens) {
@@ -120,7 +120,10 @@ std::vector<Work> matmul_works(matmul_t* kernel, Data& data, int bits) {
     return works;
 }
 
+std::vector<Work> works_of_matmul_q2(matmul_q2_t* kernel, Data& data) { return matmul_works(kernel, data, 2); }
+std::vector<Work> works_of_matmul_q3(matmul_q3_t* kernel, Data& data) { return matmul_works(kernel, data, 3); }
 std::vector<Work> works_of_matmul_q4(matmul_q4_t* kernel, Data& data) { return matmul_works(kernel, data, 4); }
+std::vector<Work> works_of_matmul_q6(matmul_q6_t* kernel, Data& data) { return matmul_works(kernel, data, 6); }
 std::vector<Work> works_of_matmul_q8(matmul_q8_t* kernel, Data& data) { return matmul_works(kernel, data, 8); }
 
 std::vector<Work> works_of_quantize(quantize_t* kernel, Data& data) {

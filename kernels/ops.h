@@ -18,9 +18,9 @@ inline constexpr int kMaxGroup = 128;    // columns that can share a scale
 
 // One panel of packed weights as it lies in the artifact (formats/SPEC.md section 4); nothing is copied or repacked.
 struct Panel {
-    const uint8_t* codes;      // (tiles, columns / 8) units; 64 bytes each at 4 bits, 128 at 8
+    const uint8_t* codes;      // (tiles, columns / 8) units of 16 * bits bytes
     const uint16_t* scales;    // (tiles, n_groups, 16) float16
-    const int8_t* codebook;    // 16 values for 4 bits, 16-byte aligned; nullptr for 8 bits
+    const int8_t* codebook;    // 16 values, at 2 and 3 bits 4 and 8 repeated; 16-byte aligned; nullptr at 6 and 8 bits
     int32_t rows;              // before padding to tiles
     int32_t columns;           // multiple of 8
     int32_t group;             // columns that share a scale; multiple of 8, at most kMaxGroup; the last group may be short
@@ -53,7 +53,11 @@ using quantize_t = void(const float* x, int64_t x_stride, int n_tokens, Activati
 // y: (n_tokens, y_stride) float, row r of the panel at y[t * y_stride + r]; only rows < panel.rows are written.
 using matmul_t = void(const Panel& w, const Activations& a, int a_column, int n_tokens, int tile_begin, int tile_end,
                       float* y, int64_t y_stride, bool accumulate);
+// value(code) = codebook[code] at 2, 3 and 4 bits, code - 32 at 6 bits, the code as int8 at 8 bits.
+using matmul_q2_t = matmul_t;
+using matmul_q3_t = matmul_t;
 using matmul_q4_t = matmul_t;
+using matmul_q6_t = matmul_t;
 using matmul_q8_t = matmul_t;
 
 // attention: one key/value head and the query heads that share it, one token.

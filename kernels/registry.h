@@ -10,7 +10,10 @@
 namespace edge {
 
 struct Ops {
+    matmul_q2_t* matmul_q2 = nullptr;
+    matmul_q3_t* matmul_q3 = nullptr;
     matmul_q4_t* matmul_q4 = nullptr;
+    matmul_q6_t* matmul_q6 = nullptr;
     matmul_q8_t* matmul_q8 = nullptr;
     quantize_t* quantize = nullptr;
     attention_q8_t* attention_q8 = nullptr;

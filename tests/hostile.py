@@ -94,6 +94,25 @@ def _swap_codebook(_: Header, edge: Header) -> None:
     edge["codebooks"][0] = edge["codebooks"][0][::-1]
 
 
+def _two_bits(_: Header, edge: Header) -> None:
+    edge["panels"]["blk.0.attn.q/0"][4::2] = [2, len(edge["codebooks"])]
+    edge["codebooks"].append([-90, -30, 30, 90])
+
+
+def _eight_bits(_: Header, edge: Header) -> None:
+    edge["panels"]["blk.0.attn.q/0"][4::2] = [8, -1]
+
+
+def _narrow_embedding(outer: Header, edge: Header) -> None:
+    """A panel of 6 bits that is right in itself; the bytes behind it become padding."""
+    rows, columns, group = (edge["panels"]["embed/0"][i] for i in (1, 3, 5))
+    edge["panels"]["embed/0"][4] = 6
+    size = -(-rows // 16) * (columns * 12 + columns // group * 32)
+    begin, end = outer["embed/0"]["data_offsets"]
+    outer["embed/0"] = {"dtype": "U8", "shape": [size], "data_offsets": [begin, begin + size]}
+    outer["pad.9999"] = {"dtype": "U8", "shape": [end - begin - size], "data_offsets": [begin + size, end]}
+
+
 def _gap(outer: Header, _: Header) -> None:
     name = next(name for name in outer if name.startswith("pad."))
     del outer[name]
@@ -138,7 +157,16 @@ CASES = (
     Hostile("heads do not divide", "3", _edge("model", "blocks", 0, "n_kv_heads", value=4)),
     Hostile("huge heads", "4.2", _edge("model", "blocks", 0, "n_heads", value=1 << 50)),
     Hostile("epsilon not a number", "3", _edge("model", "norm_eps", value="small")),
-    Hostile("three bits", "4", _edge("panels", "blk.0.attn.q/0", 4, value=3)),
+    Hostile("five bits", "4", _edge("panels", "blk.0.attn.q/0", 4, value=5)),
+    Hostile("no bits", "4", _edge("panels", "blk.0.attn.q/0", 4, value=0)),
+    Hostile("three bits with a codebook of sixteen", "4", _edge("panels", "blk.0.attn.q/0", 4, value=3)),
+    Hostile("two bits in the bytes of four", "4.3", _two_bits),
+    Hostile("six bits with a codebook", "4", _edge("panels", "blk.0.attn.q/0", 4, value=6)),
+    Hostile("four bits without a codebook", "4", _edge("panels", "blk.0.attn.q/0", 6, value=-1)),
+    Hostile("eight bits in the bytes of four", "4.3", _eight_bits),
+    Hostile("embedding of six bits", "3", _narrow_embedding),
+    Hostile("codebook of five values", "4", _edge("codebooks", 0, value=[-2, -1, 0, 1, 2])),
+    Hostile("codebook beyond int8", "4", _edge("codebooks", 0, 15, value=128)),
     Hostile("group of 12", "4", _edge("panels", "blk.0.attn.q/0", 5, value=12)),
     Hostile("rows backwards", "4", _edge("panels", "blk.0.attn.q/0", 0, value=4096)),
     Hostile("missing codebook", "4", _edge("panels", "blk.0.attn.q/0", 6, value=99)),

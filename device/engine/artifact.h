@@ -32,6 +32,9 @@ struct Level {  // SPEC section 6
     std::vector<std::array<int32_t, 2>> allocation;  // per block: {qk, vo} or {width, 0}
 };
 
+constexpr bool has_codebook(int32_t bits) { return bits == 2 || bits == 3 || bits == 4; }
+constexpr bool is_panel_bits(int32_t bits) { return has_codebook(bits) || bits == 6 || bits == 8; }
+
 struct PanelPiece {  // SPEC section 4
     uint64_t begin;
     int32_t run;
@@ -83,6 +86,7 @@ struct ModelSpec {
     std::vector<VectorPiece> norm;
 };
 
+// One of 4 or 8 values is repeated until there are 16: a table for 16-byte shuffles, whose upper index bits do not matter.
 using Codebook = std::array<int8_t, 16>;
 
 // A checked header. Movable; holds no file.

@@ -48,7 +48,24 @@ uint64_t panel_bytes(const PanelPiece& p) {
     return tiles * (columns * static_cast<uint64_t>(p.bits) * 2 + (columns + group - 1) / group * 32);
 }
 
-PanelPiece read_panel(const Tensor& tensor, const Json& panels, size_t n_codebooks) {
+// A panel names a codebook with a value for every code, or -1 where the codes are values themselves.
+int32_t read_codebook_index(const Json& index, int32_t bits, const std::vector<size_t>& codebook_sizes, const std::string& where) {
+    if (!has_codebook(bits)) {
+        if (index == -1) return -1;
+        break_rule("4", "`" + where + "` has " + std::to_string(bits) + " bits and codebook " + shown(index) + ", expected -1");
+    }
+    if (!index.is_number_integer() || index < 0 || index >= codebook_sizes.size()) {
+        break_rule("4", "`" + where + "` names codebook " + shown(index) + " of " + std::to_string(codebook_sizes.size()));
+    }
+    const size_t size = codebook_sizes[index.get<size_t>()];
+    if (size != size_t{1} << bits) {
+        break_rule("4", "`" + where + "` has " + std::to_string(bits) + " bits and a codebook of " + std::to_string(size) +
+                            " values, expected " + std::to_string(1 << bits));
+    }
+    return index.get<int32_t>();
+}
+
+PanelPiece read_panel(const Tensor& tensor, const Json& panels, const std::vector<size_t>& codebook_sizes) {
     const std::string where = "edge.panels." + tensor.name;
     const Json& box = list(panels, tensor.name.c_str(), 7, 7, "edge.panels", "4");
     PanelPiece piece{};
@@ -56,8 +73,8 @@ PanelPiece read_panel(const Tensor& tensor, const Json& panels, size_t n_codeboo
     piece.run = tensor.run;
     int32_t* const fields[] = {&piece.row_begin, &piece.row_end, &piece.column_begin, &piece.column_end, &piece.bits, &piece.group};
     for (size_t i = 0; i < 6; ++i) *fields[i] = static_cast<int32_t>(integer(box[i], 0, kMaxElements, where, "4"));
-    if (piece.bits != 4 && piece.bits != 8) {
-        break_rule("4", "`" + where + "` has " + std::to_string(piece.bits) + " bits, expected 4 or 8");
+    if (!is_panel_bits(piece.bits)) {
+        break_rule("4", "`" + where + "` has " + std::to_string(piece.bits) + " bits, expected 2, 3, 4, 6 or 8");
     }
     if (piece.group < 8 || piece.group > 128 || piece.group % 8 != 0) {
         break_rule("4", "`" + where + "` has groups of " + std::to_string(piece.group) + ", expected a multiple of 8 up to 128");
@@ -66,11 +83,7 @@ PanelPiece read_panel(const Tensor& tensor, const Json& panels, size_t n_codeboo
     if (piece.row_end <= piece.row_begin || columns <= 0 || columns % 8 != 0 || piece.column_begin % piece.group != 0) {
         break_rule("4.1", "`" + where + "` has an empty range, or columns that are not whole units and groups");
     }
-    const bool in_table = box[6].is_number_integer() && box[6] >= 0 && box[6] < n_codebooks;
-    if (piece.bits == 8 ? box[6] != -1 : !in_table) {
-        break_rule("4", "`" + where + "` names codebook " + shown(box[6]) + " of " + std::to_string(n_codebooks));
-    }
-    piece.codebook = box[6].get<int32_t>();
+    piece.codebook = read_codebook_index(box[6], piece.bits, codebook_sizes, where);
     const uint64_t expected = align_bytes(panel_bytes(piece), 64);
     if (tensor.dtype != "U8" || tensor.shape.size() != 1 || tensor.shape[0] != expected) {
         break_rule("4.3", "tensor " + shown(tensor.name) + " is " + tensor.dtype + " of " +
@@ -88,23 +101,27 @@ public:
     void read_codebooks(const Json& edge) {
         for (const Json& entry : list(edge, "codebooks", 0, 1'000'000, "edge", "4")) {
             const std::string where = "edge.codebooks[" + std::to_string(artifact_.codebooks.size()) + "]";
-            if (!entry.is_array() || entry.size() != 16) break_rule("4", "`" + where + "` is no list of 16 values");
+            if (!entry.is_array() || (entry.size() != 4 && entry.size() != 8 && entry.size() != 16)) {
+                break_rule("4", "`" + where + "` is no list of 4, 8 or 16 values");
+            }
             Codebook codebook;
-            for (size_t i = 0; i < 16; ++i) {
+            for (size_t i = 0; i < entry.size(); ++i) {
                 const bool legal = entry[i].is_number_integer() && entry[i] >= -127 && entry[i] <= 127;
                 if (!legal || (i && entry[i] < entry[i - 1])) {
                     break_rule("4", "`" + where + "` holds " + shown(entry[i]) + ", expected ascending integers within +-127");
                 }
                 codebook[i] = entry[i].get<int8_t>();
             }
+            for (size_t i = entry.size(); i < codebook.size(); ++i) codebook[i] = codebook[i - entry.size()];
             artifact_.codebooks.push_back(codebook);
+            codebook_sizes_.push_back(entry.size());
         }
     }
 
     std::vector<PanelPiece> weight(const std::string& stem) const {
         std::vector<PanelPiece> pieces;
         for (const Tensor* tensor : tensors_.pieces(stem)) {
-            pieces.push_back(read_panel(*tensor, panels_, artifact_.codebooks.size()));
+            pieces.push_back(read_panel(*tensor, panels_, codebook_sizes_));
         }
         return pieces;
     }
@@ -154,6 +171,7 @@ private:
     }
 
     const Json& panels_;
+    std::vector<size_t> codebook_sizes_;
     const TensorTable& tensors_;
     Artifact& artifact_;
 };

@@ -56,18 +56,29 @@ uint16_t half_bits(double value) {
 
 TestPanel::TestPanel(int rows, int columns, int group, int bits, Random& random)
     : rows(rows), columns(columns), group(group), bits(bits), values(size_t(rows * columns)) {
+    const int n_values = bits <= 4 ? 1 << bits : 16;
     int value = -127;
-    for (int8_t& entry : codebook) {
-        entry = static_cast<int8_t>(value);
-        value += random.between(8, 16);
+    for (int i = 0; i < 16; ++i) {  // a codebook of 4 or 8 values is repeated
+        if (i % n_values == 0) value = -127;
+        codebook[i] = i < n_values ? static_cast<int8_t>(value) : codebook[i - n_values];
+        value += random.between(128 / n_values, 256 / n_values);
+        if (i == n_values - 1) codebook[i] = 127;
     }
-    codebook[15] = 127;
-    for (int& v : values) v = bits == 4 ? codebook[random.between(0, 15)] : random.between(-127, 127);
+    for (int& v : values) v = bits <= 4 ? codebook[random.between(0, n_values - 1)] : random.between(smallest(), largest());
     pack(random);
 }
 
+int TestPanel::smallest() const { return bits == 6 ? -32 : -127; }
+int TestPanel::largest() const { return bits == 6 ? 31 : 127; }
+
+// Adds `width` bits of a code to a plane of a unit.
+static void add_to_plane(uint8_t* plane, int width, int row, int column, int code) {
+    const int position = 4 * row + column % 4, n_bytes = 16 * width;
+    plane[position % n_bytes] |= static_cast<uint8_t>((code & ((1 << width) - 1)) << (column / 4 * 4 + width * (position / n_bytes)));
+}
+
 void TestPanel::pack(Random& random) {
-    const int tiles = (rows + 15) / 16, units = columns / 8, unit_bytes = bits == 4 ? 64 : 128;
+    const int tiles = (rows + 15) / 16, units = columns / 8, unit_bytes = 16 * bits;
     const size_t code_bytes = size_t(tiles * units * unit_bytes);
     bytes.assign(code_bytes + size_t(tiles * groups() * 32), 0);
     for (int r = 0; r < rows; ++r) {
@@ -78,9 +89,13 @@ void TestPanel::pack(Random& random) {
                 unit[64 * (column / 4) + 4 * row + column % 4] = static_cast<uint8_t>(value);
                 continue;
             }
-            int code = 0;
-            while (codebook[code] != value) ++code;
-            unit[4 * row + column % 4] |= static_cast<uint8_t>(column < 4 ? code : code << 4);
+            int code = value + 32;
+            if (bits <= 4) {
+                for (code = 0; codebook[code] != value;) ++code;
+            }
+            const int width = bits == 3 ? 2 : bits == 6 ? 4 : bits;  // of the first plane
+            add_to_plane(unit, width, row, column, code);
+            if (width < bits) add_to_plane(unit + 16 * width, bits - width, row, column, code >> width);
         }
     }
     scales.assign(size_t(rows * groups()), 0.0);
@@ -98,8 +113,8 @@ void TestPanel::pack(Random& random) {
 }
 
 edge::Panel TestPanel::view() const {
-    const size_t code_bytes = size_t((rows + 15) / 16 * (columns / 8) * (bits == 4 ? 64 : 128));
-    return {bytes.data(), reinterpret_cast<const uint16_t*>(bytes.data() + code_bytes), bits == 4 ? codebook : nullptr,
+    const size_t code_bytes = size_t((rows + 15) / 16 * (columns / 8) * 16 * bits);
+    return {bytes.data(), reinterpret_cast<const uint16_t*>(bytes.data() + code_bytes), bits <= 4 ? codebook : nullptr,
             rows, columns, group};
 }
 

@@ -29,7 +29,9 @@ struct TestPanel {
     alignas(16) int8_t codebook[16];
 
     TestPanel(int rows, int columns, int group, int bits, Random& random);
-    void pack(Random& random);     // again, after values changed: every value must be in the codebook at 4 bits
+    void pack(Random& random);     // again, after values changed: every value must be in the codebook at 2, 3 and 4 bits
+    int smallest() const;          // of the values that codes can have
+    int largest() const;
     int groups() const { return (columns + group - 1) / group; }
     double weight(int row, int column) const { return values[size_t(row * columns + column)] * scale(row, column / group); }
     double scale(int row, int g) const { return scales[size_t(row * groups() + g)]; }

@@ -82,7 +82,9 @@ void test_matmul(int bits) {
         TestActivations a(n_tokens, a_column + columns, group);
         a.fill(n_tokens, random, false);
         std::vector<float> y(size_t(n_tokens * rows));
-        const auto matmul = bits == 4 ? ops().matmul_q4 : ops().matmul_q8;
+        const Ops& all = ops();
+        const auto matmul = bits == 2 ? all.matmul_q2 : bits == 3 ? all.matmul_q3 : bits == 4 ? all.matmul_q4
+                          : bits == 6 ? all.matmul_q6 : all.matmul_q8;
         matmul(panel.view(), a.view, a_column, n_tokens, 0, (rows + 15) / 16, y.data(), rows, false);
         for (int t = 0; t < n_tokens; ++t) {
             for (int r = 0; r < rows; ++r) {
@@ -272,8 +274,7 @@ int main() {
     test_float16();
     test_exp();
     test_matmul_by_hand();
-    test_matmul(4);
-    test_matmul(8);
+    for (const int bits : {2, 3, 4, 6, 8}) test_matmul(bits);
     test_quantize();
     test_attention(true);
     test_attention(false);

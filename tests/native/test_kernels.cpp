@@ -45,7 +45,7 @@ constexpr MatmulCase kMatmulCases[] = {
 void compare_matmul(matmul_t* kernel, matmul_t* reference, const char* name, int bits, const MatmulCase& c, Random& random) {
     TestPanel panel(c.rows, c.columns, c.group, bits, random);
     if (c.extreme) {
-        for (int& value : panel.values) value = 127 - 254 * random.between(0, 1);
+        for (int& value : panel.values) value = random.between(0, 1) == 0 ? panel.smallest() : panel.largest();
         panel.pack(random);
     }
     TestActivations a(c.n_tokens, c.a_column + c.columns, c.group);
@@ -81,6 +81,9 @@ void compare_all_matmuls(matmul_t* kernel, matmul_t* reference, const char* name
     }
 }
 
+void compare_matmul_q2(matmul_q2_t* kernel, const char* name) { compare_all_matmuls(kernel, matmul_q2_reference, name, 2); }
+void compare_matmul_q3(matmul_q3_t* kernel, const char* name) { compare_all_matmuls(kernel, matmul_q3_reference, name, 3); }
+void compare_matmul_q6(matmul_q6_t* kernel, const char* name) { compare_all_matmuls(kernel, matmul_q6_reference, name, 6); }
 void compare_matmul_q4(matmul_q4_t* kernel, const char* name) { compare_all_matmuls(kernel, matmul_q4_reference, name, 4); }
 void compare_matmul_q8(matmul_q8_t* kernel, const char* name) { compare_all_matmuls(kernel, matmul_q8_reference, name, 8); }
 
