@@ -7,7 +7,7 @@ namespace edge {
 namespace {
 
 struct Dotprod {
-    static constexpr int kTiles = 1;
+    static constexpr int kTiles = 1, kTokens = 4;
     using Sum = RowSums;
     static void widen(const uint16_t* halves, float* out) { widen_row(halves, out); }
 
@@ -33,26 +33,31 @@ struct Dotprod {
         unpack_columns(codes, unit, n_units, out, unit_stride);
     }
 
-    template <int kBlockTiles, int kTokens>
-    static void block(const uint8_t* weights, int n_units, const float* scales, const Rows& rows, float* acc) {
+    template <int kBlockTiles, int kBlockTokens>
+    static void block(const Chunk& chunk, const Rows& rows, float* y, int64_t y_stride, bool accumulate) {
+        block_by_groups<Dotprod, kBlockTiles, kBlockTokens>(chunk, rows, y, y_stride, accumulate);
+    }
+
+    template <int kBlockTiles, int kBlockTokens>
+    static void group(const uint8_t* weights, int n_units, const float* scales, const Rows& rows, float* y, int64_t y_stride) {
         static_assert(kBlockTiles == 1);
-        int32x4_t sums[kTokens][4];
-        for (int t = 0; t < kTokens; ++t) {
+        int32x4_t sums[kBlockTokens][4];
+        for (int t = 0; t < kBlockTokens; ++t) {
             for (int part = 0; part < 4; ++part) sums[t][part] = vdupq_n_s32(0);
         }
         for (int u = 0; u < n_units; ++u, weights += kUnpackedBytes) {
-            int8x8_t a[kTokens];
-            for (int t = 0; t < kTokens; ++t) a[t] = vld1_s8(rows.codes + t * rows.stride + 8 * u);
+            int8x8_t a[kBlockTokens];
+            for (int t = 0; t < kBlockTokens; ++t) a[t] = vld1_s8(rows.codes + t * rows.stride + 8 * u);
             for (int part = 0; part < 4; ++part) {
                 const int8x16_t low = load_bytes(weights + 16 * part), high = load_bytes(weights + 64 + 16 * part);
-                for (int t = 0; t < kTokens; ++t) {
+                for (int t = 0; t < kBlockTokens; ++t) {
                     sums[t][part] = vdotq_lane_s32(vdotq_lane_s32(sums[t][part], low, a[t], 0), high, a[t], 1);
                 }
             }
         }
-        for (int t = 0; t < kTokens; ++t) {
+        for (int t = 0; t < kBlockTokens; ++t) {
             for (int part = 0; part < 4; ++part) {
-                add_scaled(sums[t][part], scales + 4 * part, rows.scales[t * rows.group_stride], acc + t * kTileRows + 4 * part);
+                add_scaled(sums[t][part], scales + 4 * part, rows.scales[t * rows.group_stride], y + t * y_stride + 4 * part);
             }
         }
     }

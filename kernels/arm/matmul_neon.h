@@ -26,7 +26,7 @@ struct FourRows {  // rows 0, 1 and rows 2, 3; each row as two partial sums
 };
 
 struct Neon {
-    static constexpr int kTiles = 1;
+    static constexpr int kTiles = 1, kTokens = 4;
     using Sum = RowSums;
     static void widen(const uint16_t* halves, float* out) { widen_row(halves, out); }
 
@@ -50,25 +50,30 @@ struct Neon {
         unpack_columns(codes, unit, n_units, out, unit_stride);
     }
 
+    template <int kBlockTiles, int kBlockTokens>
+    static void block(const Chunk& chunk, const Rows& rows, float* y, int64_t y_stride, bool accumulate) {
+        block_by_groups<Neon, kBlockTiles, kBlockTokens>(chunk, rows, y, y_stride, accumulate);
+    }
+
     // Two parts at a time: 4 tokens then need 16 registers for sums.
-    template <int kBlockTiles, int kTokens>
-    static void block(const uint8_t* weights, int n_units, const float* scales, const Rows& rows, float* acc) {
+    template <int kBlockTiles, int kBlockTokens>
+    static void group(const uint8_t* weights, int n_units, const float* scales, const Rows& rows, float* y, int64_t y_stride) {
         static_assert(kBlockTiles == 1);
         for (int part = 0; part < 4; part += 2) {
-            FourRows sums[kTokens][2];
+            FourRows sums[kBlockTokens][2];
             for (int u = 0; u < n_units; ++u) {
                 const uint8_t* unit = weights + u * kUnpackedBytes + 16 * part;
                 const int8x16_t low[2] = {load_bytes(unit), load_bytes(unit + 16)};
                 const int8x16_t high[2] = {load_bytes(unit + 64), load_bytes(unit + 80)};
-                for (int t = 0; t < kTokens; ++t) {
+                for (int t = 0; t < kBlockTokens; ++t) {
                     const EightColumns a(rows.codes + t * rows.stride + 8 * u);
                     for (int i = 0; i < 2; ++i) sums[t][i].add(low[i], high[i], a);
                 }
             }
-            for (int t = 0; t < kTokens; ++t) {
+            for (int t = 0; t < kBlockTokens; ++t) {
                 for (int i = 0; i < 2; ++i) {
                     const int row = 4 * (part + i);
-                    add_scaled(sums[t][i].total(), scales + row, rows.scales[t * rows.group_stride], acc + t * kTileRows + row);
+                    add_scaled(sums[t][i].total(), scales + row, rows.scales[t * rows.group_stride], y + t * y_stride + row);
                 }
             }
         }

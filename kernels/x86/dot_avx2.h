@@ -6,7 +6,7 @@ namespace edge {
 namespace {
 
 struct IntDot {
-    static constexpr int kFlip = 0;
+    static constexpr int kFlip = 0, kTokens = 4;
     struct Weight {
         __m256i value, magnitude;
     };

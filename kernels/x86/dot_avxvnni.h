@@ -6,7 +6,7 @@ namespace edge {
 namespace {
 
 struct IntDot {
-    static constexpr int kFlip = 128;
+    static constexpr int kFlip = 128, kTokens = 4;
     static __m256i prepare(__m256i w) { return w; }
     static __m256i add(__m256i sums, __m256i w, __m256i a) { return _mm256_dpbusd_avx_epi32(sums, w, a); }
 };

@@ -41,8 +41,13 @@ inline __m512i four_columns(const int8_t* a) {
     return _mm512_set1_epi32(word);
 }
 
+// An integer n, |n| <= 2^22, as the bits of 1.5 * 2^23 + n: one subtraction, on pipes that the products leave free, turns
+// the sums that began at kMagicBits into floats. Sums stay below 2^22 (kMaxGroup * 128 * 127).
+constexpr int32_t kMagicBits = 0x4b400000;
+inline __m512 float_of(__m512i magic_sums) { return _mm512_sub_ps(_mm512_castsi512_ps(magic_sums), _mm512_set1_ps(12582912.0f)); }
+
 struct Vnni512 {
-    static constexpr int kTiles = 2;
+    static constexpr int kTiles = 2, kTokens = 6;
 
     struct Sum {
         __m512 v;
@@ -78,28 +83,67 @@ struct Vnni512 {
         }
     }
 
-    template <int kBlockTiles, int kTokens>
-    static void block(const uint8_t* weights, int n_units, const float* scales, const Rows& rows, float* acc) {
-        __m512i sums[kTokens][kBlockTiles];
-        for (int t = 0; t < kTokens; ++t) {
-            for (int i = 0; i < kBlockTiles; ++i) sums[t][i] = _mm512_set1_epi32(-128 * rows.sums[t * rows.group_stride]);
+    // Sums of a whole chunk stay in registers: 12 of integers, 12 of floats.
+    template <int kBlockTiles, int kBlockTokens>
+    static void block(const Chunk& chunk, const Rows& rows, float* y, int64_t y_stride, bool accumulate) {
+        if (chunk.n_units == 4 && chunk.n_last_units == 4) {  // the common size, unrolled
+            block_of<kBlockTiles, kBlockTokens, 4>(chunk, rows, y, y_stride, accumulate);
+        } else {
+            block_of<kBlockTiles, kBlockTokens, 0>(chunk, rows, y, y_stride, accumulate);
         }
+    }
+
+    // kUnits: of every group, or 0 for any.
+    template <int kBlockTiles, int kBlockTokens, int kUnits>
+    static void block_of(const Chunk& chunk, Rows rows, float* y, int64_t y_stride, bool accumulate) {
+        __m512 totals[kBlockTokens][kBlockTiles];
+        for (int t = 0; t < kBlockTokens; ++t) {
+            for (int i = 0; i < kBlockTiles; ++i) {
+                totals[t][i] = accumulate ? _mm512_loadu_ps(y + t * y_stride + i * kTileRows) : _mm512_setzero_ps();
+            }
+        }
+        const uint8_t* weights = chunk.weights;
+        const float* scales = chunk.scales;
+        for (int g = 0; g < chunk.n_groups; ++g) {
+            group<kBlockTiles, kBlockTokens>(weights, kUnits > 0 ? kUnits : chunk.units_of(g), scales, rows, totals);
+            weights += (kUnits > 0 ? kUnits : chunk.n_units) * kBlockTiles * kUnpackedBytes, scales += kBlockTiles * kTileRows;
+            rows.codes += chunk.n_units * kUnitColumns, ++rows.scales, ++rows.sums;
+        }
+        for (int t = 0; t < kBlockTokens; ++t) {
+            for (int i = 0; i < kBlockTiles; ++i) _mm512_storeu_ps(y + t * y_stride + i * kTileRows, totals[t][i]);
+        }
+    }
+
+    template <int kBlockTiles, int kBlockTokens>
+    [[gnu::always_inline]] static inline void group(const uint8_t* weights, int n_units, const float* scales, const Rows& rows,
+                                                    __m512 (&totals)[kBlockTokens][kBlockTiles]) {
+        const auto codes = tokens_of<kBlockTokens>(rows.codes, rows.stride);
+        const auto a_scales = tokens_of<kBlockTokens>(rows.scales, rows.group_stride);
+        const auto a_sums = tokens_of<kBlockTokens>(rows.sums, rows.group_stride);
+        __m512i sums[kBlockTokens][kBlockTiles];
+        for (int t = 0; t < kBlockTokens; ++t) {
+            const __m512i all = _mm512_set1_epi32(*a_sums.at(t));
+            sums[t][0] = _mm512_sub_epi32(_mm512_set1_epi32(kMagicBits), _mm512_slli_epi32(all, 7));
+            for (int i = 1; i < kBlockTiles; ++i) sums[t][i] = sums[t][0];
+        }
+#pragma GCC unroll 4
         for (int u = 0; u < n_units; ++u, weights += kBlockTiles * kUnpackedBytes) {
+#pragma GCC unroll 2
             for (int half = 0; half < 2; ++half) {
                 __m512i w[kBlockTiles];
                 for (int i = 0; i < kBlockTiles; ++i) w[i] = _mm512_load_si512(weights + i * kUnpackedBytes + 64 * half);
-                for (int t = 0; t < kTokens; ++t) {
-                    const __m512i a = four_columns(rows.codes + t * rows.stride + 8 * u + 4 * half);
+                for (int t = 0; t < kBlockTokens; ++t) {
+                    const __m512i a = four_columns(codes.at(t) + 8 * u + 4 * half);
                     for (int i = 0; i < kBlockTiles; ++i) sums[t][i] = _mm512_dpbusd_epi32(sums[t][i], w[i], a);
                 }
             }
         }
-        for (int t = 0; t < kTokens; ++t) {
-            const __m512 a_scale = _mm512_set1_ps(rows.scales[t * rows.group_stride]);
+        __m512 w_scales[kBlockTiles];
+        for (int i = 0; i < kBlockTiles; ++i) w_scales[i] = _mm512_load_ps(scales + i * kTileRows);
+        for (int t = 0; t < kBlockTokens; ++t) {
+            const __m512 a_scale = _mm512_set1_ps(*a_scales.at(t));
             for (int i = 0; i < kBlockTiles; ++i) {
-                float* out = acc + (t * kBlockTiles + i) * kTileRows;
-                const __m512 scale = _mm512_mul_ps(_mm512_load_ps(scales + i * kTileRows), a_scale);
-                _mm512_store_ps(out, _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[t][i]), scale, _mm512_load_ps(out)));
+                totals[t][i] = _mm512_fmadd_ps(float_of(sums[t][i]), _mm512_mul_ps(w_scales[i], a_scale), totals[t][i]);
             }
         }
     }

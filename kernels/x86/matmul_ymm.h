@@ -1,6 +1,7 @@
 // The parts of matmul_driver.h for 256-bit registers: one register is 8 rows x 4 columns.
 // Include after the definition of `IntDot`: how 32 bytes of weights meet 4 activations repeated 8 times.
 //   kFlip: added to the weights (128: unsigned weights, and the sums start at -128 * sum(activations); or 0)
+//   kTokens: tokens whose sums fit the registers
 //   Weight, prepare(w), add(sums, weight, a)
 #pragma once
 #include <immintrin.h>
@@ -46,7 +47,7 @@ inline __m256i four_columns(const int8_t* a) {
 }
 
 struct Ymm {
-    static constexpr int kTiles = 1;
+    static constexpr int kTiles = 1, kTokens = IntDot::kTokens;
 
     struct Sum {
         __m256 v[2];
@@ -93,30 +94,36 @@ struct Ymm {
         }
     }
 
-    template <int kBlockTiles, int kTokens>
-    static void block(const uint8_t* weights, int n_units, const float* scales, const Rows& rows, float* acc) {
+    template <int kBlockTiles, int kBlockTokens>
+    static void block(const Chunk& chunk, const Rows& rows, float* y, int64_t y_stride, bool accumulate) {
+        block_by_groups<Ymm, kBlockTiles, kBlockTokens>(chunk, rows, y, y_stride, accumulate);
+    }
+
+    template <int kBlockTiles, int kBlockTokens>
+    static void group(const uint8_t* weights, int n_units, const float* scales, const Rows& rows, float* y, int64_t y_stride) {
         static_assert(kBlockTiles == 1);
-        __m256i sums[kTokens][2];
-        for (int t = 0; t < kTokens; ++t) {
+        const auto codes = tokens_of<kBlockTokens>(rows.codes, rows.stride);
+        __m256i sums[kBlockTokens][2];
+        for (int t = 0; t < kBlockTokens; ++t) {
             sums[t][0] = sums[t][1] = _mm256_set1_epi32(-IntDot::kFlip * rows.sums[t * rows.group_stride]);
         }
         for (int u = 0; u < n_units; ++u, weights += kUnpackedBytes) {
             for (int half = 0; half < 2; ++half) {
                 const auto upper = IntDot::prepare(load_ymm(weights + 64 * half));
                 const auto lower = IntDot::prepare(load_ymm(weights + 64 * half + 32));
-                for (int t = 0; t < kTokens; ++t) {
-                    const __m256i a = four_columns(rows.codes + t * rows.stride + 8 * u + 4 * half);
+                for (int t = 0; t < kBlockTokens; ++t) {
+                    const __m256i a = four_columns(codes.at(t) + 8 * u + 4 * half);
                     sums[t][0] = IntDot::add(sums[t][0], upper, a);
                     sums[t][1] = IntDot::add(sums[t][1], lower, a);
                 }
             }
         }
-        for (int t = 0; t < kTokens; ++t) {
+        for (int t = 0; t < kBlockTokens; ++t) {
             const __m256 a_scale = _mm256_set1_ps(rows.scales[t * rows.group_stride]);
             for (int part = 0; part < 2; ++part) {
-                float* out = acc + t * kTileRows + 8 * part;
+                float* out = y + t * y_stride + 8 * part;
                 const __m256 scale = _mm256_mul_ps(_mm256_load_ps(scales + 8 * part), a_scale);
-                _mm256_store_ps(out, _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums[t][part]), scale, _mm256_load_ps(out)));
+                _mm256_storeu_ps(out, _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums[t][part]), scale, _mm256_loadu_ps(out)));
             }
         }
     }
