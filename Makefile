@@ -19,7 +19,7 @@ BUILD_REQUIRES := "scikit-build-core>=1.0" "nanobind>=2.4" "nlohmann-json>=3.11"
 
 PY_SOURCES := $(shell find src cloud formats device targets -name '*.py' -o -name '*.toml' -o -name py.typed)
 NATIVE_SOURCES := CMakeLists.txt $(shell find cmake kernels device -name '*.cpp' -o -name '*.h' -o -name '*.inc' -o -name '*.cmake' -o -name CMakeLists.txt)
-BENCHES ?= ladder load
+BENCHES ?= ladder load speed
 
 export PYTHONSAFEPATH := 1
 export CMAKE_BUILD_PARALLEL_LEVEL := $(JOBS)
@@ -100,7 +100,8 @@ test-sanitize: $(VENV)/.dependencies
 # Each benchmark writes $(BUILD)/bench/NAME.json; they share modules in their folder.
 bench: $(addprefix bench-,$(BENCHES))
 
-bench-load: demo
+# The first bench-speed also builds llama.cpp, outside of the repository (benchmarks/peer.py).
+bench-load bench-speed: demo
 
 bench-%: setup
 	PYTHONPATH=benchmarks $(PY) benchmarks/$*.py

@@ -27,7 +27,9 @@ how to run it
   --threads N       default: one per physical core
   --kv-bits 8|16    bits of the key/value cache (default 8)
   --verify lazy|eager|off
-  --lock            keep the weights in memory
+  --chunk N         tokens of a prompt that go through the layers together
+  --lock            keep the weights in memory      --prefault        map every page before the first token
+  --huge-pages      copy the weights to huge pages  --pin             one core per worker thread
 
 text
   --prompt TEXT     "-" reads it from stdin         --system TEXT     first message of a chat
@@ -37,6 +39,8 @@ text
 
 bench
   --prompt-tokens N (128)   --decode-tokens N (64)   --runs N (5)   --all-levels
+  --start N         tokens that are in the cache before the prompt (0)
+  --no-probe        leave out how fast memory can be read
 
   --json            one JSON object on stdout
   --version         --help

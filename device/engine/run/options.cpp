@@ -64,6 +64,7 @@ std::map<std::string, Setter> valued_options(Options& o) {
         {"--context", integer(o.load.context_tokens, 1)},
         {"--threads", integer(o.load.n_threads, 1)},
         {"--kv-bits", integer(o.load.kv_bits, 8)},
+        {"--chunk", integer(o.load.chunk_tokens, 1)},
         {"--verify", [&o](auto&, auto& v) { o.load.verify = parse_verify(v); }},
         {"--prompt", words(o.prompt)},
         {"--system", words(o.system)},
@@ -78,6 +79,21 @@ std::map<std::string, Setter> valued_options(Options& o) {
         {"--prompt-tokens", integer(o.prompt_tokens, 1)},
         {"--decode-tokens", integer(o.decode_tokens, 1)},
         {"--runs", integer(o.runs, 1)},
+        {"--start", integer(o.start_tokens, 0)},
+    };
+}
+
+// Options without a value -> what they do.
+std::map<std::string, std::function<void()>> flag_options(Options& o) {
+    return {
+        {"--json", [&o] { o.json = true; }},
+        {"--lock", [&o] { o.load.lock_pages = 1; }},
+        {"--prefault", [&o] { o.load.prefault = 1; }},
+        {"--huge-pages", [&o] { o.load.huge_pages = 1; }},
+        {"--pin", [&o] { o.load.pin_threads = 1; }},
+        {"--all-levels", [&o] { o.all_levels = true; }},
+        {"--no-probe", [&o] { o.no_probe = true; }},
+        {"--kernels", [&o] { o.kernels = true; }},
     };
 }
 
@@ -105,6 +121,7 @@ Options parse_options(int n_arguments, char** arguments) {
     if (n_arguments < 2) throw UsageError("no command was given\nhint: edge-run --help");
     options.command = arguments[1];
     const auto valued = valued_options(options);
+    const auto flags = flag_options(options);
     for (int i = 2; i < n_arguments; ++i) {
         std::string name = arguments[i], value;
         const size_t equals = name.rfind("--", 0) == 0 ? name.find('=') : std::string::npos;
@@ -113,12 +130,8 @@ Options parse_options(int n_arguments, char** arguments) {
         if (const auto found = valued.find(name); found != valued.end()) {
             if (!attached && ++i >= n_arguments) throw UsageError(name + " needs a value");
             found->second(name, attached ? value : arguments[i]);
-        } else if (name == "--json") {
-            options.json = true;
-        } else if (name == "--lock") {
-            options.load.lock_pages = 1;
-        } else if (name == "--all-levels") {
-            options.all_levels = true;
+        } else if (const auto flag = flags.find(name); flag != flags.end() && !attached) {
+            flag->second();
         } else if (name.rfind("-", 0) == 0 || !options.artifact.empty()) {
             throw UsageError("`" + name + "` is not understood\nhint: edge-run --help");
         } else {

@@ -29,7 +29,10 @@ struct Options {
     int32_t prompt_tokens = 128;  // bench
     int32_t decode_tokens = 64;   // bench
     int32_t runs = 5;             // bench
+    int32_t start_tokens = 0;     // bench
     bool all_levels = false;      // bench
+    bool no_probe = false;        // bench
+    bool kernels = false;         // bench
     bool json = false;
     edge_load_options load{};
     edge_sampling sampling{};

@@ -1,0 +1,171 @@
+"""Models for measuring speed, as ours and as the peer's: speed depends on shapes and bit widths, not on values.
+
+    python benchmarks/shapes.py OUT.edge     # Llama-3.2-1B's exact shape with random codes, 1.1 GB, half a minute
+
+Block weights have 4 bits in groups of 32, the embedding 8: the same bits per weight as Q4_0 and Q8_0.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgesdk.cloud.checkpoint import open_checkpoint
+from edgesdk.cloud.families.blocks import Attention, ModelConfig
+from edgesdk.cloud.families.llama import llama_config
+from edgesdk.cloud.pack import BlockVectors, QuantizedWeight, write_artifact
+from edgesdk.cloud.sizes import Allocation, PackedSizes, full_allocation, kept_shapes, weight_group
+from edgesdk.cloud.tokenizer_gguf import read_tokenizer_gguf
+from edgesdk.cloud.tokenizer_tables import UNUSED, tables
+from edgesdk.formats.axes import frequency_order
+
+__all__ = ["LLAMA_1B", "QUICK_SHAPE", "RATES", "demo_gguf", "shape_config", "uniform_ladder", "write_shape"]
+
+RATES = (0.35, 0.25, 0.15, 0.0)
+LLAMA_1B: dict[str, Any] = {
+    "model_type": "llama",
+    "hidden_size": 2048,
+    "num_hidden_layers": 16,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "head_dim": 64,
+    "intermediate_size": 8192,
+    "vocab_size": 128256,
+    "tie_word_embeddings": True,
+    "max_position_embeddings": 131072,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 500000.0,
+    "rope_scaling": {
+        "rope_type": "llama3",
+        "factor": 32.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8192,
+    },
+}
+"""Llama-3.2-1B's config.json, as far as it describes the shape."""
+
+QUICK_SHAPE: dict[str, Any] = LLAMA_1B | {
+    "hidden_size": 256,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 1024,
+    "vocab_size": 49408,
+    "max_position_embeddings": 2048,
+}
+"""A shape for smoke runs."""
+
+_GROUP = 32
+_CODEBOOK = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
+
+
+def demo_gguf() -> Path:
+    """The GGUF file of the demo model."""
+    return open_checkpoint("smollm2").source.path
+
+
+def shape_config(config: dict[str, Any], name: str) -> ModelConfig:
+    """The blocks of a Hugging Face configuration of the llama family."""
+    return replace(llama_config(config), name=name)
+
+
+def uniform_ladder(config: ModelConfig, rates: Sequence[float]) -> list[Allocation]:
+    """One allocation per rate, largest first: all axes are cut by about the rate, MLPs until it is reached."""
+    sizes = PackedSizes(config, _GROUP)
+    whole = sizes.level(full_allocation(config))
+    return [_largest(config, sizes, rate, (1 - rate) * whole) for rate in rates]
+
+
+def _largest(config: ModelConfig, sizes: PackedSizes, rate: float, max_bytes: float) -> Allocation:
+    """The largest allocation of at most these bytes whose heads are cut by about `rate`."""
+
+    def allocation(step: int) -> Allocation:
+        kept = []
+        for block in config.blocks:
+            if isinstance(block, Attention):
+                kept.append(tuple(round(a.size * (1 - rate) / a.quantum) * a.quantum for a in block.axes))
+            else:
+                kept.append(tuple(min(a.size, step * a.quantum) for a in block.axes))
+        return tuple(kept)
+
+    steps = max(a.size // a.quantum for block in config.blocks for a in block.axes if a.name == "width")
+    return max((a for a in map(allocation, range(1, steps + 1)) if sizes.level(a) <= max_bytes), key=sizes.level)
+
+
+def write_shape(path: Path, config: ModelConfig, rates: Sequence[float] = RATES, seed: int = 0) -> list[dict[str, Any]]:
+    """Writes an artifact of this shape with random weights; returns its level records.
+
+    rates: of the levels, largest first, ending with 0. The tokenizer is the demo model's, with unused tokens behind.
+    """
+    ladder = uniform_ladder(config, rates)
+    sizes = [PackedSizes(config, _GROUP).level(allocation) for allocation in ladder]
+
+    @lru_cache(maxsize=4)
+    def block_weight(index: int, role: str) -> QuantizedWeight:
+        block = config.blocks[index]
+        rows, columns = kept_shapes(block, tuple(a.size for a in block.axes), config.d_model)[role]
+        rng = np.random.default_rng([seed, index, *role.encode()])
+        return _random_weight(rng, rows, columns, 4, weight_group(block, role, _GROUP))
+
+    def block_vectors(index: int) -> BlockVectors:
+        block = config.blocks[index]
+        vectors = {"norm": np.ones(config.d_model, np.float32)}
+        if isinstance(block, Attention):
+            order = frequency_order(block.n_kv_heads, block.head_dim, block.axes[0].quantum)
+            vectors["inv_freq"] = np.tile(np.array(block.inv_freq, np.float32), block.n_kv_heads)[order]
+        bias = np.full(config.d_model, 0.001, np.float32)
+        return BlockVectors(vectors, (*(bias for _ in ladder[:-1]), None))
+
+    vocabulary, _ = read_tokenizer_gguf(demo_gguf())
+    n_more = config.vocab_size - len(vocabulary.tokens)
+    vocabulary.tokens.extend(f"<|unused_{i}|>".encode() for i in range(n_more))
+    vocabulary.kinds.extend([UNUSED] * n_more)
+    tokenizer = vocabulary.fields | {"n_tokens": config.vocab_size, "n_merges": len(vocabulary.merges), "chat": None}
+    model_tensors: dict[str, Any] = {
+        "embed": _random_weight(np.random.default_rng(seed), config.vocab_size, config.d_model, 8, _GROUP),
+        "norm": np.ones(config.d_model, np.float32),
+        **tables(vocabulary),
+    }
+    levels = [
+        {
+            "rate": 1 - size / sizes[-1],
+            "block_bytes": size,
+            "allocation": [list(kept) for kept in allocation],
+            "perplexity": None,
+            "kl": None,
+            "gave_up": {},
+        }
+        for size, allocation in zip(sizes, ladder, strict=True)
+    ]
+    metadata = {"tokenizer": tokenizer, "evaluation": None, "provenance": {"source": "random", "seed": seed}}
+    return write_artifact(path, config, ladder, block_weight, block_vectors, model_tensors, metadata, levels)
+
+
+def _random_weight(rng: np.random.Generator, rows: int, columns: int, bits: int, group: int) -> QuantizedWeight:
+    """Random codes whose values have a standard deviation of about 1 / sqrt(columns)."""
+    flat = np.frombuffer(rng.bytes(rows * columns), np.uint8).reshape(rows, columns)
+    scales = rng.uniform(0.5, 1.5, (rows, -(-columns // group))) / (64.0 * np.sqrt(columns))
+    if bits == 4:
+        return QuantizedWeight(flat & 15, scales.astype(np.float16), 4, group, _CODEBOOK)
+    codes = np.maximum(flat.view(np.int8), -127).view(np.uint8)
+    return QuantizedWeight(codes, scales.astype(np.float16), 8, group, None)
+
+
+def main() -> None:
+    """Writes the file that is named."""
+    parser = argparse.ArgumentParser(description="write an artifact of Llama-3.2-1B's shape with random weights")
+    parser.add_argument("out", type=Path)
+    arguments = parser.parse_args()
+    for level in write_shape(arguments.out, shape_config(LLAMA_1B, "Llama-3.2-1B shape")):
+        print(f"rate {level['rate']:.4f}: {level['mapped_bytes'] / 1e6:.1f} MB mapped")
+
+
+if __name__ == "__main__":
+    main()
