@@ -52,7 +52,11 @@ typedef struct edge_load_options {
     int32_t kv_bits;         /* 0: 8; or 16 */
     int32_t n_threads;       /* 0: one per physical core this process may use */
     int32_t verify;          /* edge_verify */
-    int32_t lock_pages;      /* 1: mlock the mapped weights */
+    int32_t lock_pages;      /* 1: mlock the weights */
+    int32_t chunk_tokens;    /* tokens of a prompt that go through the layers together; 0: chosen by the model's shape */
+    int32_t prefault;        /* 1: every page of the weights is in memory and mapped when edge_model_load returns */
+    int32_t huge_pages;      /* 1: the weights are copied to memory of their own with 2 MiB pages, where the system gives them */
+    int32_t pin_threads;     /* 1: each worker thread stays on a core of its own; the calling thread is left alone */
 } edge_load_options;
 
 typedef struct edge_level_info {
@@ -116,10 +120,11 @@ EDGE_API int32_t edge_is_end_token(const edge_model* model, int32_t token);
 
 EDGE_API edge_status edge_session_open(edge_model* model, edge_session** out);
 EDGE_API void edge_session_close(edge_session* session);
-EDGE_API void edge_session_reset(edge_session* session);           /* forget the conversation */
+EDGE_API void edge_session_reset(edge_session* session); /* forget the conversation, and a cancel that met no call */
 EDGE_API edge_status edge_session_rewind(edge_session* session, int32_t n_tokens); /* keep only the first n_tokens */
 EDGE_API int32_t edge_session_position(const edge_session* session); /* tokens of the conversation, sampled ones included */
-/* From any thread: the running call returns EDGE_CANCELLED. Tokens that it had not finished are forgotten. */
+/* From any thread: the running call, or else the next one that computes, returns EDGE_CANCELLED. Tokens that it had not
+ * finished are forgotten. */
 EDGE_API void edge_session_cancel(edge_session* session);
 
 /* Feeds tokens. logits == NULL: none wanted; all_logits: float32 (n_tokens, vocab), else only the last row. */

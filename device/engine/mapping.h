@@ -1,4 +1,4 @@
-// The runs of an artifact that one level uses, mapped read-only; adjacent runs share one mapping.
+// The runs of an artifact that one level uses: mapped read-only, adjacent runs in one mapping, or copied to huge pages.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -8,10 +8,18 @@
 
 namespace edge {
 
+inline constexpr uint64_t kHugePage = 2 << 20;
+
+struct Placement {
+    bool lock = false;        // mlock: pages stay in memory
+    bool prefault = false;    // every page is there and mapped when the constructor returns
+    bool huge_pages = false;  // a private copy, with huge pages where the system gives them
+};
+
 class Mapping {
 public:
-    // Throws EDGE_IO or EDGE_OUT_OF_MEMORY. `lock` keeps the pages in memory (mlock). The file may be closed afterwards.
-    Mapping(int file, const Artifact& artifact, int level, bool lock);
+    // Throws EDGE_IO or EDGE_OUT_OF_MEMORY. The file may be closed afterwards.
+    Mapping(int file, const Artifact& artifact, int level, const Placement& placement);
     ~Mapping();
     Mapping(const Mapping&) = delete;
     Mapping& operator=(const Mapping&) = delete;
@@ -22,13 +30,18 @@ public:
 private:
     struct Region {
         uint64_t begin, end;  // of the data
-        uint8_t* pages;       // where the mapping begins, on a page of this system
-        size_t n_pages_bytes;
         const uint8_t* data;  // the byte at `begin`
     };
-    void map(int file, uint64_t data_offset, uint64_t begin, uint64_t end, bool lock);
+    struct Pages {
+        void* begin;
+        size_t n_bytes;
+    };
+    void map(int file, uint64_t data_offset, const Range& range, const Placement& placement);
+    void copy(int file, uint64_t data_offset, const std::vector<Range>& ranges);
+    void lock() const;
     void unmap();
     std::vector<Region> regions_;
+    std::vector<Pages> pages_;
 };
 
 }  // namespace edge

@@ -15,6 +15,7 @@ namespace {
 
 constexpr int32_t kDefaultContext = 2048;
 constexpr int32_t kMaxThreads = 256;
+constexpr int32_t kMaxChunk = 4096;
 
 Demand make_demand(const Artifact& artifact, const edge_load_options& options) {
     const int32_t longest = artifact.model.max_context;
@@ -28,10 +29,15 @@ Demand make_demand(const Artifact& artifact, const edge_load_options& options) {
     if (options.n_threads < 0 || options.n_threads > kMaxThreads) {
         throw ArgumentError("threads is " + std::to_string(options.n_threads) + ", expected 1 to " + std::to_string(kMaxThreads));
     }
+    if (options.chunk_tokens < 0 || options.chunk_tokens > kMaxChunk) {
+        throw ArgumentError("chunk is " + std::to_string(options.chunk_tokens) + " tokens, expected 1 to " + std::to_string(kMaxChunk));
+    }
     Demand demand;
     demand.context_tokens = options.context_tokens ? options.context_tokens : std::min(longest, kDefaultContext);
     demand.kv_bits = options.kv_bits ? options.kv_bits : 8;
     demand.n_threads = options.n_threads ? options.n_threads : std::min(kMaxThreads, usable_cores());
+    demand.chunk_tokens = options.chunk_tokens;
+    demand.huge_pages = options.huge_pages != 0;
     return demand;
 }
 
@@ -92,8 +98,10 @@ Model::Model(const std::string& path, const edge_load_options& options) : Model(
 Model::Model(const File& file, const edge_load_options& options)
     : artifact_(read_artifact(file.number)),
       demand_(make_demand(artifact_, options)),
+      pin_threads_(options.pin_threads != 0),
       choice_(choose(artifact_, demand_, options)),
-      mapping_(file.number, artifact_, choice_.level, options.lock_pages != 0),
+      mapping_(file.number, artifact_, choice_.level,
+               {options.lock_pages != 0, options.prefault != 0, options.huge_pages != 0}),
       verifier_(artifact_, mapping_, choice_.level, checked_verify(options.verify)),
       vectors_(vector_bytes(artifact_, choice_.level)),
       weights_(vectors_, artifact_, choice_.level, &mapping_),

@@ -25,6 +25,7 @@ public:
     const Tokenizer& tokenizer() const { return tokenizer_; }
     std::string_view chat_template() const { return chat_template_; }  // empty: none
     Verifier& verifier() { return verifier_; }
+    bool pin_threads() const { return pin_threads_; }
     Needs needs(int level, const Demand& demand) const;
 
 private:
@@ -39,6 +40,7 @@ private:
 
     Artifact artifact_;
     Demand demand_;
+    bool pin_threads_;
     Choice choice_;
     Mapping mapping_;
     Verifier verifier_;  // hashes in the background while the rest is set up

@@ -5,6 +5,7 @@
 
 #include "bytes.h"
 #include "errors.h"
+#include "mapping.h"
 #include "session_memory.h"
 #include "weights.h"
 
@@ -51,9 +52,10 @@ std::string smaller_hint(const Artifact& artifact, const Demand& demand, uint64_
 Needs level_needs(const Artifact& artifact, int level, const Demand& demand) {
     Arena vectors, kv, work;
     const Weights weights(vectors, artifact, level, nullptr);
-    const SessionMemory session(kv, work, weights, demand.context_tokens, demand.kv_bits, demand.n_threads);
+    const SessionMemory session(kv, work, weights, demand);
     Needs needs;
     needs.mapped_bytes = artifact.levels[static_cast<size_t>(level)].mapped_bytes;
+    if (demand.huge_pages) needs.mapped_bytes = align_bytes(needs.mapped_bytes, kHugePage);
     needs.kv_bytes = kv.used();
     needs.workspace_bytes = add_bytes(add_bytes(work.used(), vectors.used()),
                                       artifact.table_bytes() + sizeof(Tokenizer));

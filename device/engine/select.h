@@ -12,6 +12,8 @@ struct Demand {
     int32_t context_tokens;
     int32_t kv_bits;
     int32_t n_threads;
+    int32_t chunk_tokens = 0;   // 0: chosen by the model's shape
+    bool huge_pages = false;
 };
 
 // Bytes that a level needs; kTooManyBytes where 64 bits do not hold them.

@@ -16,8 +16,7 @@ struct Sizes {
 
 Sizes measure(const Model& model) {
     Arena kv, work;
-    const Demand& d = model.demand();
-    const SessionMemory memory(kv, work, model.weights(), d.context_tokens, d.kv_bits, d.n_threads);
+    const SessionMemory memory(kv, work, model.weights(), model.demand());
     return {kv.used(), work.used()};
 }
 
@@ -27,10 +26,14 @@ Session::Session(std::shared_ptr<Model> model)
     : model_(std::move(model)),
       kv_arena_(measure(*model_).kv_bytes),
       work_arena_(measure(*model_).work_bytes),
-      memory_(kv_arena_, work_arena_, model_->weights(), model_->demand().context_tokens, model_->demand().kv_bits,
-              model_->demand().n_threads),
-      pool_(model_->demand().n_threads),
+      memory_(kv_arena_, work_arena_, model_->weights(), model_->demand()),
+      pool_(model_->demand().n_threads, model_->pin_threads()),
       transformer_(model_->weights(), memory_.cache, memory_.workspace, pool_) {}
+
+void Session::reset() {
+    rewind(0);
+    cancelled_ = false;
+}
 
 void Session::rewind(int32_t n_tokens) {
     if (n_tokens < 0 || n_tokens > n_tokens_) {
@@ -58,6 +61,12 @@ void Session::append(std::span<const int32_t> tokens) {
     n_tokens_ += static_cast<int32_t>(tokens.size());
 }
 
+// A cancel ends one call: the one that it met.
+void Session::end_cancelled() {
+    cancelled_ = false;
+    throw Error{EDGE_CANCELLED, "cancelled"};
+}
+
 // Pushes what is not cached yet through the model, and leaves the last token's logits in the workspace.
 void Session::advance(float* all_logits) {
     const int64_t vocab_size = model_->weights().vocab_size;
@@ -67,7 +76,7 @@ void Session::advance(float* all_logits) {
         has_logits_ = false;
         if (!transformer_.forward(memory_.history + n_cached_, n, n_cached_, cancelled_)) {
             n_tokens_ = n_cached_;
-            throw Error{EDGE_CANCELLED, "cancelled"};
+            end_cancelled();
         }
         if (all_logits) {
             transformer_.head(0, n, all_logits);
@@ -81,7 +90,7 @@ void Session::advance(float* all_logits) {
     } else {
         transformer_.head(n - 1, 1, memory_.workspace.logits);
     }
-    model_->verifier().wait(cancelled_);
+    if (!model_->verifier().wait(cancelled_)) end_cancelled();
     has_logits_ = true;
 }
 
@@ -91,7 +100,6 @@ void Session::ready() {
 }
 
 void Session::feed(std::span<const int32_t> tokens, bool all, float* logits) {
-    cancelled_ = false;
     const size_t vocab_size = static_cast<size_t>(model_->weights().vocab_size);
     const size_t n_logits = logits ? (all ? tokens.size() : 1) * vocab_size : 0;
     try {
@@ -114,7 +122,6 @@ int32_t Session::sample() {
 }
 
 int32_t Session::next() {
-    cancelled_ = false;
     ready();
     const int32_t token = sample();
     append({&token, 1});
@@ -123,7 +130,6 @@ int32_t Session::next() {
 
 void Session::generate(std::span<const int32_t> prompt, int32_t max_tokens, std::vector<std::string> stops, const Emit& emit,
                        int32_t& n_generated) {
-    cancelled_ = false;
     n_generated = 0;
     if (max_tokens < 0) throw ArgumentError("max_tokens is " + std::to_string(max_tokens) + ", expected at least 0");
     append(prompt);
@@ -137,7 +143,7 @@ void Session::generate(std::span<const int32_t> prompt, int32_t max_tokens, std:
     bool stopped = false;
     while (!stopped && n_generated < max_tokens && n_tokens_ < model_->demand().context_tokens) {
         ready();
-        if (cancelled_) throw Error{EDGE_CANCELLED, "cancelled"};
+        if (cancelled_) end_cancelled();
         const int32_t token = sample();
         if (tokenizer.is_end_token(token)) break;
         append({&token, 1});

@@ -22,7 +22,7 @@ public:
 
     // The conversation's tokens; the last one may wait to be pushed through the model until its logits are needed.
     int32_t n_tokens() const { return n_tokens_; }
-    void reset() { rewind(0); }
+    void reset();  // forgets the conversation, and a cancel that met no call
     void rewind(int32_t n_tokens);  // keeps the first n_tokens; logits are there again after the next feed
 
     // Appends tokens. `logits` (may be nullptr): (n, vocab_size) if `all`, else (vocab_size) of the last token.
@@ -34,12 +34,13 @@ public:
     void generate(std::span<const int32_t> prompt, int32_t max_tokens, std::vector<std::string> stops, const Emit& emit,
                   int32_t& n_generated);
 
-    void cancel() { cancelled_ = true; }  // from any thread
+    void cancel() { cancelled_ = true; }  // from any thread: ends the running call, or else the next one that computes
 
 private:
     void append(std::span<const int32_t> tokens);
     void advance(float* all_logits);
     void ready();
+    [[noreturn]] void end_cancelled();
     int32_t sample();
 
     std::shared_ptr<Model> model_;

@@ -64,14 +64,15 @@ void Verifier::check() {
     if (state_ == State::failed) fail();
 }
 
-void Verifier::wait(const std::atomic<bool>& cancelled) {
-    if (state_ == State::passed || (mode_ == EDGE_VERIFY_OFF && state_ != State::failed)) return;
+bool Verifier::wait(const std::atomic<bool>& cancelled) {
+    if (state_ == State::passed || (mode_ == EDGE_VERIFY_OFF && state_ != State::failed)) return true;
     std::unique_lock lock(mutex_);
     while (state_ == State::running) {
-        if (cancelled) throw Error{EDGE_CANCELLED, "cancelled while the file was being checked"};
+        if (cancelled) return false;
         changed_.wait_for(lock, std::chrono::milliseconds(20));
     }
     if (state_ == State::failed) fail();
+    return true;
 }
 
 }  // namespace edge

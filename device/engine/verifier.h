@@ -25,9 +25,9 @@ public:
     // Checks all runs, if that has not happened, and waits for the result. Throws EDGE_BAD_HASH.
     void check();
 
-    // What results wait for: returns at once when verification is off or has passed. Throws EDGE_BAD_HASH, and
-    // EDGE_CANCELLED when `cancelled` becomes true while waiting.
-    void wait(const std::atomic<bool>& cancelled);
+    // What results wait for: true at once when verification is off or has passed, false when `cancelled` becomes true while
+    // waiting. Throws EDGE_BAD_HASH.
+    bool wait(const std::atomic<bool>& cancelled);
 
 private:
     enum class State { idle, running, passed, failed };

@@ -7,6 +7,8 @@
 namespace edge {
 namespace {
 
+constexpr int32_t kChunkTokens = 128;
+
 struct Extents {
     int64_t wide = 0, kv = 0, scores = 0;
     int64_t columns = 0, groups = 0;  // of quantized activations
@@ -38,8 +40,9 @@ Extents measure(const Weights& weights, int32_t context_tokens) {
 
 }  // namespace
 
-Workspace::Workspace(Arena& arena, const Weights& weights, int32_t context_tokens, int n_threads)
-    : n(std::min(kChunkTokens, context_tokens)), threads(static_cast<size_t>(n_threads)) {
+Workspace::Workspace(Arena& arena, const Weights& weights, int32_t context_tokens, int n_threads,
+                     int32_t chunk_tokens)
+    : n(std::min(chunk_tokens ? chunk_tokens : kChunkTokens, context_tokens)), threads(static_cast<size_t>(n_threads)) {
     const Extents e = measure(weights, context_tokens);
     const auto rows = [&](int64_t length) { return multiply_bytes(static_cast<uint64_t>(n), static_cast<uint64_t>(length)); };
     wide = e.wide;

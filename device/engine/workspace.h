@@ -8,11 +8,9 @@
 
 namespace edge {
 
-inline constexpr int32_t kChunkTokens = 128;  // tokens that a prefill pushes through the layers together
-
-// n: tokens of a chunk. Wide rows hold whatever a block needs at that moment: queries, head outputs, gate or up.
+// n: tokens of a chunk, as many as a prefill pushes through the layers together (0: chosen by the model's shape). Wide rows hold whatever a block needs at that moment: queries, head outputs, gate or up.
 struct Workspace {
-    Workspace(Arena& arena, const Weights& weights, int32_t context_tokens, int n_threads);
+    Workspace(Arena& arena, const Weights& weights, int32_t context_tokens, int n_threads, int32_t chunk_tokens);
 
     struct Thread {
         float* scores;        // (queries per key/value head, context rounded up to 16)
