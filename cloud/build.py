@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +16,26 @@ from edgesdk.cloud.allocate import METHODS as ALLOCATE
 from edgesdk.cloud.allocate import AllocateInputs
 from edgesdk.cloud.calibrate import Calibration, collect_moments, text_windows, windows_for
 from edgesdk.cloud.check import check_unchanged
-from edgesdk.cloud.checkpoint import Checkpoint, open_checkpoint
+from edgesdk.cloud.checkpoint import open_checkpoint
 from edgesdk.cloud.config import BuildConfig
-from edgesdk.cloud.evaluate import LevelQuality, evaluate_levels
+from edgesdk.cloud.evaluate import evaluate_levels
 from edgesdk.cloud.families import load_model
 from edgesdk.cloud.families.blocks import ModelConfig
 from edgesdk.cloud.ordered import SortedModel
-from edgesdk.cloud.pack import Allocation, BlockVectors, QuantizedWeight, block_bytes, write_artifact
+from edgesdk.cloud.pack import BlockVectors, write_artifact
 from edgesdk.cloud.quantize import METHODS as QUANTIZE
 from edgesdk.cloud.quantize.block import block_vectors, dequantized, quantize_rows_8bit
-from edgesdk.cloud.quantize.tasks import codes_name, quantize_blocks
+from edgesdk.cloud.quantize.tasks import quantize_blocks
 from edgesdk.cloud.rank import METHODS as RANK
+from edgesdk.cloud.records import artifact_metadata, file_sha256, level_records
 from edgesdk.cloud.reference import Decoder
 from edgesdk.cloud.repair import repaired_bias
 from edgesdk.cloud.sample import sample_windows
+from edgesdk.cloud.sizes import Allocation, PackedSizes
+from edgesdk.cloud.stored import StoredWeights
 from edgesdk.cloud.tokenizer import ArtifactTokenizer, import_tokenizer, to_tokenizers
-from edgesdk.cloud.workdir import WorkDirectory, fingerprint
+from edgesdk.cloud.tune import tune
+from edgesdk.cloud.workdir import WorkDirectory, fingerprint, write_json
 from edgesdk.errors import ModelError, UsageError
 from edgesdk.formats.verify import verify_artifact
 
@@ -74,7 +76,7 @@ def build_model(
         tokenizer = import_tokenizer(checkpoint.tokenizer_files, chat_template=checkpoint.chat_template)
         source = Decoder.open(checkpoint, model_config)
         _check_vocabulary(tokenizer, model_config)
-        given = [] if config.calibrate.text == "self" else [_file_sha256(Path(config.calibrate.text))]
+        given = [] if config.calibrate.text == "self" else [file_sha256(Path(config.calibrate.text))]
         key = [_CODE_VERSION, checkpoint.source.sha256, config.calibrate, *given]
     with steps.timed("sample"):
         windows, evaluation = _texts(config, source, tokenizer, WorkDirectory(root, "text", fingerprint(key)), steps)
@@ -84,23 +86,27 @@ def build_model(
     with steps.timed("sort"):
         ordered = SortedModel(source, calibration, config.rank.method)
         differences = check_unchanged(source, ordered.sort, evaluation[:1, :_CHECK_TOKENS])
-    with steps.timed("allocate"):
-        ladder = _ladder(config, model_config, ordered, calibration, windows, root, key, steps)
     with steps.timed("quantize"):
-        quantize_work = WorkDirectory(root, "codes", fingerprint([*key, config.rank, config.quantize]))
+        key = [*key, config.rank, config.quantize]
+        quantize_work = WorkDirectory(root, "codes", fingerprint(key))
         quantize_blocks(model, config, calibration, quantize_work, steps.report("quantize"))
+    with steps.timed("tune"):
+        weights = tune(config, source, ordered, StoredWeights(quantize_work), windows, root, key, steps.report("tune"))
+    with steps.timed("allocate"):
+        sizes = PackedSizes(model_config, config.quantize.group, weights.bits)
+        ladder = _ladder(config, sizes, ordered, calibration, windows, root, key, steps)
     with steps.timed("pack"):
         draft = root / "draft.edge"
         tensors = _model_tensors(source, tokenizer, config.quantize.group)
-        parts = _Parts(model_config, ladder, ordered, quantize_work, tensors)
-        metadata = _metadata(checkpoint, tokenizer, config, evaluation)
-        parts.write(draft, metadata, _levels(model_config, ladder, None, config))
+        parts = _Parts(model_config, ladder, ordered, weights, tensors)
+        metadata = artifact_metadata(checkpoint, tokenizer, config, evaluation)
+        parts.write(draft, metadata, level_records(sizes, ladder, None))
     with steps.timed("evaluate"):
         quality, perplexity = evaluate_levels(draft, range(len(ladder)), evaluation, source, steps.report("evaluate"))
     with steps.timed("write"):
         metadata["evaluation"]["source_perplexity"] = perplexity
         artifact = out / "model.edge"
-        levels = parts.write(artifact, metadata, _levels(model_config, ladder, quality, config))
+        levels = parts.write(artifact, metadata, level_records(sizes, ladder, quality))
         verify_artifact(artifact)
         draft.unlink()
     report = {
@@ -112,7 +118,7 @@ def build_model(
         "provenance": metadata["provenance"],
         "seconds": steps.seconds,
     }
-    _write_json(out / "build.json", report)
+    write_json(out / "build.json", report)
     return artifact
 
 
@@ -154,33 +160,36 @@ class _Parts:
     config: ModelConfig
     ladder: Sequence[Allocation]
     ordered: SortedModel
-    codes: WorkDirectory
+    weights: StoredWeights
     model_tensors: dict[str, Any]
 
     def write(self, path: Path, metadata: dict[str, Any], levels: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """Writes the artifact; one block is in memory at a time."""
         return write_artifact(
-            path, self.config, self.ladder, self._weight, self._vectors, self.model_tensors, metadata, levels
+            path, self.config, self.ladder, self.weights.weight, self._vectors, self.model_tensors, metadata, levels
         )
-
-    def _weight(self, index: int, role: str) -> QuantizedWeight:
-        tensors, fields = self.codes.load(codes_name(index), f"{role}.")
-        group, codebook = fields[role]["group"], tuple(fields[role]["codebook"])
-        return QuantizedWeight(tensors[f"{role}.codes"].numpy(), tensors[f"{role}.scales"].numpy(), 4, group, codebook)
 
     def _vectors(self, index: int) -> BlockVectors:
         """Norms, frequencies and the bias of each level, computed once and kept in the work directory."""
         block = self.config.blocks[index]
         source = self.ordered.decoder.block_weights(index)
-        name = f"bias-{index:03d}-{fingerprint([level[index] for level in self.ladder])}.safetensors"
-        if not self.codes.has(name):
+        folder = self.weights.codes
+        name = f"bias-{index:03d}-{fingerprint([level[index] for level in self.ladder], self._wide(index))}.safetensors"
+        if not folder.has(name):
             output = next(weight for weight in block.weights if weight.columns is not None)
-            deployed = {output.role: dequantized(block, output, self._weight(index, output.role))}
+            untuned = replace(self.weights, tuned=None)  # tuned scales already make up for what they change
+            deployed = {output.role: dequantized(block, output, untuned.weight(index, output.role))}
             moments = self.ordered.moments(index)
             made = [repaired_bias(block, source, level[index], moments, deployed) for level in self.ladder]
-            self.codes.save(name, {"bias": torch.stack(made)})
-        biases = self.codes.load(name)[0]["bias"].numpy()
-        return BlockVectors(block_vectors(block, source), tuple(biases))
+            folder.save(name, {"bias": torch.stack(made)})
+        vectors = block_vectors(block, source)
+        norm = self.weights.norm(index)
+        if norm is not None:
+            vectors["norm"] = norm
+        return BlockVectors(vectors, tuple(folder.load(name)[0]["bias"].numpy()))
+
+    def _wide(self, index: int) -> list[str]:
+        return sorted(role for i, role in self.weights.bits if i == index)
 
 
 def _check_methods(config: BuildConfig) -> None:
@@ -231,7 +240,7 @@ def _texts(
 
 def _ladder(
     config: BuildConfig,
-    model_config: ModelConfig,
+    sizes: PackedSizes,
     ordered: SortedModel,
     calibration: Calibration,
     windows: Tensor,
@@ -240,20 +249,20 @@ def _ladder(
     steps: _Steps,
 ) -> list[Allocation]:
     settings = config.allocate
-    work = WorkDirectory(root, "ladder", fingerprint([*key, config.rank, settings, config.quantize.group]))
+    wide = sorted(map(list, sizes.bits))
+    work = WorkDirectory(root, "ladder", fingerprint(key, settings, wide))
     path = work.path("ladder.json")
     if not path.exists():
         inputs = AllocateInputs(
-            model_config,
+            sizes,
             settings,
-            config.quantize.group,
             ordered.decoder,
             ordered.moments,
             calibration.layer_similarity,
             windows[: settings.n_windows, : settings.window_tokens],
             steps.report("allocate"),
         )
-        _write_json(path, list(dict.fromkeys(ALLOCATE[settings.method](inputs))))  # coarse axes can make levels equal
+        write_json(path, list(dict.fromkeys(ALLOCATE[settings.method](inputs))))  # coarse axes can make levels equal
     return [tuple(tuple(kept) for kept in allocation) for allocation in json.loads(path.read_text("utf-8"))]
 
 
@@ -266,77 +275,3 @@ def _model_tensors(source: Decoder, tokenizer: ArtifactTokenizer, group: int) ->
     if not source.config.tied_head:
         tensors["head"] = quantize_rows_8bit(source.head, group)
     return tensors
-
-
-def _metadata(
-    checkpoint: Checkpoint, tokenizer: ArtifactTokenizer, config: BuildConfig, evaluation: Tensor
-) -> dict[str, Any]:
-    import edgesdk
-
-    own = config.evaluate.text == "self"
-    return {
-        "tokenizer": dict(tokenizer.header),
-        "evaluation": {
-            "text": "sampled from the model, not used for calibration" if own else Path(config.evaluate.text).name,
-            "sha256": fingerprint(evaluation.tolist()) if own else _file_sha256(Path(config.evaluate.text)),
-            "n_tokens": evaluation.numel(),
-            "window_tokens": evaluation.shape[1],
-            "source_perplexity": None,
-        },
-        "provenance": {
-            "source": checkpoint.source.origin,
-            "source_sha256": checkpoint.source.sha256,
-            "licence": checkpoint.source.licence,
-            "tool": f"edgesdk {edgesdk.__version__}",
-            "settings": asdict(config),
-        },
-    }
-
-
-def _file_sha256(path: Path) -> str:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise ModelError(f"cannot read the text `{path}`: {error.strerror}") from error
-
-
-def _levels(
-    model_config: ModelConfig,
-    ladder: Sequence[Allocation],
-    quality: Sequence[LevelQuality] | None,
-    config: BuildConfig,
-) -> list[dict[str, Any]]:
-    """The header's level records, sizes in the file left to the writer."""
-    sizes = [block_bytes(model_config, allocation, config.quantize.group) for allocation in ladder]
-    records = []
-    for k, allocation in enumerate(ladder):
-        measured = quality[k] if quality else None
-        records.append(
-            {
-                "rate": 1 - sizes[k] / sizes[-1],
-                "block_bytes": sizes[k],
-                "allocation": [list(kept) for kept in allocation],
-                "perplexity": measured.perplexity if measured else None,
-                "kl": measured.kl if measured else None,
-                "gave_up": _gave_up(model_config, allocation),
-            }
-        )
-    return records
-
-
-def _gave_up(config: ModelConfig, allocation: Allocation) -> dict[str, Any]:
-    """Shares of each axis that a level lacks, over all blocks, and the blocks it leaves out."""
-    lost: dict[str, int] = {}
-    whole: dict[str, int] = {}
-    for block, kept in zip(config.blocks, allocation, strict=True):
-        for axis, size in zip(block.axes, kept, strict=True):
-            lost[axis.name] = lost.get(axis.name, 0) + axis.size - size
-            whole[axis.name] = whole.get(axis.name, 0) + axis.size
-    dropped = [block.name for block, kept in zip(config.blocks, allocation, strict=True) if not any(kept)]
-    return {**{name: round(lost[name] / whole[name], 4) for name in whole}, "blocks": dropped}
-
-
-def _write_json(path: Path, value: Any) -> None:
-    temporary = path.with_name(path.name + ".partial")
-    temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", "utf-8")
-    os.replace(temporary, path)

@@ -14,6 +14,7 @@ __all__ = [
     "EvaluateConfig",
     "QuantizeConfig",
     "RankConfig",
+    "TuneConfig",
     "preset",
 ]
 
@@ -62,6 +63,23 @@ class QuantizeConfig:
 
 
 @dataclass(frozen=True)
+class TuneConfig:
+    """After quantization: which weights are held at 6 bits, and the distillation of scales and norm gains.
+
+    wide_share: of all elements of block weights, chosen on wide_windows windows; 0: all stay at 4 bits
+    n_epochs: times that all calibration windows are seen, batch_windows at once; 0: scales stay as they are
+    rate: largest relative change of a scale or gain in one step
+    """
+
+    wide_share: float = 0.04
+    wide_windows: int = 16
+    n_epochs: int = 1
+    batch_windows: int = 8
+    rate: float = 1e-3
+    seed: int = 0
+
+
+@dataclass(frozen=True)
 class EvaluateConfig:
     """text: "self" (sampled, unseen by calibration) or a path to a text file."""
 
@@ -78,6 +96,7 @@ class BuildConfig:
     rank: RankConfig = field(default_factory=RankConfig)
     allocate: AllocateConfig = field(default_factory=AllocateConfig)
     quantize: QuantizeConfig = field(default_factory=QuantizeConfig)
+    tune: TuneConfig = field(default_factory=TuneConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
 
 
@@ -86,6 +105,7 @@ PRESETS = {
     "fast": BuildConfig(
         calibrate=CalibrateConfig(n_windows=32, window_tokens=256),
         allocate=AllocateConfig(n_windows=2, fractions=(0.6,)),
+        tune=TuneConfig(wide_windows=8, n_epochs=0),
         evaluate=EvaluateConfig(n_windows=4, window_tokens=512),
     ),
 }

@@ -12,26 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgesdk.cloud.families.blocks import Attention, Block, ModelConfig
-from edgesdk.formats.tiles import pack_panel, packed_bytes, padded_bytes
+from edgesdk.cloud.sizes import Allocation
+from edgesdk.formats.tiles import pack_panel, padded_bytes
 from edgesdk.formats.writer import ArtifactWriter, Piece
 
 __all__ = [
     "ROW_BIASES",
-    "Allocation",
     "BlockVectors",
     "QuantizedWeight",
-    "block_bytes",
-    "kept_shapes",
     "model_header",
-    "weight_group",
     "write_artifact",
 ]
 
 ROW_BIASES = {"attention": ("q", "k"), "mlp": ("gate", "up")}
 """Weights of a block whose outputs may have a bias of their own."""
-
-Allocation = tuple[tuple[int, ...], ...]
-"""What a level keeps: per block, the kept size of each of its axes."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +36,13 @@ class QuantizedWeight:
     scales: NDArray[np.float16]
     bits: int
     group: int
-    codebook: tuple[int, ...] | None  # 16 int8 values at 4 bits
+    codebook: tuple[int, ...] | None  # 2 ** bits int8 values at 2, 3 and 4 bits
+
+    def values(self) -> NDArray[np.int8]:
+        """The integers that the codes stand for, to be multiplied with their group's scale."""
+        if self.codebook is not None:
+            return np.asarray(self.codebook, np.int8)[self.codes]
+        return self.codes.view(np.int8) if self.bits == 8 else (self.codes.astype(np.int8) - np.int8(32))
 
 
 @dataclass(frozen=True)
@@ -91,35 +91,6 @@ def write_artifact(
             writer.add(piece)
     fields = {"model": model_header(config), **metadata, "codebooks": codebooks}
     return writer.write(path, fields, levels)
-
-
-def block_bytes(config: ModelConfig, allocation: Allocation, group: int = 32, bits: int = 4) -> int:
-    """Bytes of packed block weights that a level uses, before padding (SPEC.md rule 6.3)."""
-    return sum(
-        packed_bytes(rows, columns, bits, weight_group(block, role, group))
-        for block, kept in zip(config.blocks, allocation, strict=True)
-        for role, (rows, columns) in kept_shapes(block, kept, config.d_model).items()
-        if rows and columns
-    )
-
-
-def kept_shapes(block: Block, kept: Sequence[int], d_model: int) -> dict[str, tuple[int, int]]:
-    """Rows and columns of each weight of a block that keeps `kept` of its axes."""
-    sizes = {axis.name: size for axis, size in zip(block.axes, kept, strict=True)}
-
-    def extent(axis: tuple[str, int] | None) -> int:
-        return d_model if axis is None else sizes[axis[0]] * axis[1]
-
-    return {w.role: (extent(w.rows), extent(w.columns)) for w in block.weights}
-
-
-def weight_group(block: Block, role: str, preferred: int) -> int:
-    """Quantization group of a weight: `preferred`, or the largest below it that divides a step of its column axis."""
-    columns = next(w.columns for w in block.weights if w.role == role)
-    if columns is None:
-        return preferred
-    step = columns[1] * next(axis.quantum for axis in block.axes if axis.name == columns[0])
-    return next(group for group in range(preferred, 0, -8) if step % group == 0)
 
 
 def _block_pieces(

@@ -24,8 +24,10 @@ __all__ = [
     "Decoder",
     "Tap",
     "TensorSource",
+    "cast_matrices",
     "load_block",
     "mask_block",
+    "product_dtype",
     "run_block",
     "slice_block",
 ]
@@ -108,6 +110,16 @@ def mask_block(block: Block, weights: BlockWeights, kept: Sequence[int]) -> dict
         out["q_bias"] = weights["q_bias"] * (pair < qk // 2)
     out["o"] = weights["o"] * (torch.arange(weights["o"].shape[2]) < vo)
     return out
+
+
+def cast_matrices(weights: BlockWeights, dtype: torch.dtype) -> BlockWeights:
+    """The weights with their matrices in `dtype`; vectors stay as they are."""
+    return {name: tensor.to(dtype) if name in MATRICES else tensor for name, tensor in weights.items()}
+
+
+def product_dtype() -> torch.dtype:
+    """bfloat16 where the CPU multiplies it fast, else float32."""
+    return torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
 
 
 def run_block(block: Block, weights: BlockWeights, x: Tensor, norm_eps: float, tap: Tap | None = None) -> Tensor:
@@ -219,6 +231,17 @@ class Decoder:
         for index in range(first, len(self.config.blocks)):
             x = run_block(self.config.blocks[index], self.block_weights(index), x, self.config.norm_eps)
             yield x
+
+    def final_states(self, tokens: Tensor, batch: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        """The residual stream after the last block: (n_windows, n_tokens, d_model); products in `dtype`.
+
+        `batch` windows run at once; each block's weights are loaded once.
+        """
+        parts = list(self.embed(tokens).split(batch))
+        for index, block in enumerate(self.config.blocks):
+            weights = cast_matrices(self.block_weights(index), dtype)
+            parts = [run_block(block, weights, part, self.config.norm_eps) for part in parts]
+        return torch.cat(parts)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """tokens (batch, n_tokens) -> logits (batch, n_tokens, vocab_size)."""

@@ -14,13 +14,20 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-__all__ = ["WorkDirectory", "fingerprint"]
+__all__ = ["WorkDirectory", "fingerprint", "write_json"]
 
 
 def fingerprint(*inputs: Any) -> str:
     """Twelve hex digits that change when any input (dataclass, string, number, list) does."""
     plain = [asdict(i) if is_dataclass(i) and not isinstance(i, type) else i for i in inputs]
     return hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Stores a JSON value beside its place, then renames it."""
+    temporary = path.with_name(path.name + ".partial")
+    temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", "utf-8")
+    os.replace(temporary, path)
 
 
 class WorkDirectory:

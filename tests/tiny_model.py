@@ -6,7 +6,7 @@ python tests/tiny_model.py OUT.edge [--seed N]
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,18 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgesdk.cloud.families.blocks import Attention, Mlp, ModelConfig
-from edgesdk.cloud.pack import (
-    Allocation,
-    BlockVectors,
-    QuantizedWeight,
-    block_bytes,
-    kept_shapes,
-    weight_group,
-    write_artifact,
-)
+from edgesdk.cloud.pack import BlockVectors, QuantizedWeight, write_artifact
+from edgesdk.cloud.sizes import Allocation, PackedSizes, kept_shapes, weight_group
+from edgesdk.formats import Artifact, ArtifactWriter, Piece
 from edgesdk.formats.axes import frequency_order
+from edgesdk.formats.tiles import CODEBOOK_BITS, pack_panel, packed_bytes
 
-CODEBOOK = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
+CODEBOOKS = {
+    2: (-100, -30, 32, 101),
+    3: (-127, -80, -45, -15, 14, 44, 79, 126),
+    4: (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113),
+}
+_SPREAD = {2: 74.0, 3: 78.0, 4: 64.0, 6: 18.5, 8: 73.0}  # standard deviation of random codes' values
 
 
 def tiny_config(
@@ -77,11 +77,10 @@ def random_weight(
 ) -> QuantizedWeight:
     """Random codes whose dequantized values have a standard deviation of about gain / sqrt(columns)."""
     n_groups = -(-columns // group)
-    spread = 64.0 if bits == 4 else 73.0
-    scales = (rng.uniform(0.5, 1.5, (rows, n_groups)) * gain / spread / np.sqrt(columns)).astype(np.float16)
-    if bits == 4:
-        codes = rng.integers(0, 16, (rows, columns)).astype(np.uint8)
-        return QuantizedWeight(codes, scales, 4, group, CODEBOOK)
+    scales = (rng.uniform(0.5, 1.5, (rows, n_groups)) * gain / _SPREAD[bits] / np.sqrt(columns)).astype(np.float16)
+    if bits != 8:
+        codes = rng.integers(0, 1 << bits, (rows, columns)).astype(np.uint8)
+        return QuantizedWeight(codes, scales, bits, group, CODEBOOKS.get(bits))
     codes = rng.integers(-127, 128, (rows, columns)).astype(np.int8).view(np.uint8)
     return QuantizedWeight(codes, scales, 8, group, None)
 
@@ -115,10 +114,18 @@ def byte_tokenizer(vocab_size: int) -> tuple[dict[str, Any], dict[str, NDArray[A
 
 
 def write_random_artifact(
-    path: Path, config: ModelConfig, ladder: Sequence[Allocation], seed: int = 0
+    path: Path,
+    config: ModelConfig,
+    ladder: Sequence[Allocation],
+    seed: int = 0,
+    bits: Mapping[str, int] | None = None,
 ) -> list[dict[str, Any]]:
-    """Writes an artifact of this shape with random weights and level biases; returns its level records."""
+    """Writes an artifact of this shape with random weights and level biases; returns its level records.
+
+    bits: of block weights by role, 4 where a role is not named
+    """
     top = len(ladder) - 1
+    bits = bits or {}
 
     @lru_cache(maxsize=8)
     def block_weight(index: int, role: str) -> QuantizedWeight:
@@ -126,7 +133,7 @@ def write_random_artifact(
         full = tuple(axis.size for axis in block.axes)
         rows, columns = kept_shapes(block, full, config.d_model)[role]
         rng = np.random.default_rng([seed, index, *role.encode()])
-        return random_weight(rng, rows, columns, 4, weight_group(block, role, 32))
+        return random_weight(rng, rows, columns, bits.get(role, 4), weight_group(block, role, 32))
 
     def block_vectors(index: int) -> BlockVectors:
         block = config.blocks[index]
@@ -155,7 +162,8 @@ def write_random_artifact(
     }
     if not config.tied_head:
         model_tensors["head"] = random_weight(rng, config.vocab_size, config.d_model, 8, 32)
-    sizes = [block_bytes(config, allocation) for allocation in ladder]
+    by_index = {(i, w.role): bits.get(w.role, 4) for i, block in enumerate(config.blocks) for w in block.weights}
+    sizes = [PackedSizes(config, bits=by_index).level(allocation) for allocation in ladder]
     levels = [
         {
             "rate": 1 - size / sizes[-1],
@@ -169,6 +177,40 @@ def write_random_artifact(
     ]
     metadata = {"tokenizer": tokenizer, "evaluation": None, "provenance": {"source": "random", "seed": seed}}
     return write_artifact(path, config, ladder, block_weight, block_vectors, model_tensors, metadata, levels)
+
+
+def mix_bits(source: Path, target: Path, bits_of: Callable[[str], int], seed: int = 0) -> None:
+    """Copies an artifact, with new random codes in its block weights; `bits_of` gives a panel's bits by its name."""
+    artifact = Artifact.open(source)
+    panels: dict[str, tuple[int, ...]] = {name: tuple(box) for name, box in artifact.edge["panels"].items()}
+    writer = ArtifactWriter(len(artifact.levels))
+    rng = np.random.default_rng(seed)
+    for name, info in artifact.tensors.items():
+        if name.startswith("pad."):
+            continue
+        stem, _, first = name.rpartition("/")
+        last = next(run.last_level for run in artifact.runs if run.begin <= info.begin < run.end)
+        data = np.asarray(artifact.tensor(name))
+        if name in panels and stem not in ("embed", "head"):
+            row, row_end, column, column_end, _, group, _ = panels[name]
+            bits = bits_of(name)
+            weight = random_weight(rng, row_end - row, column_end - column, bits, group)
+            data = pack_panel(weight.codes, weight.scales, bits, group)
+            index = CODEBOOK_BITS.index(bits) if bits in CODEBOOK_BITS else -1
+            panels[name] = (row, row_end, column, column_end, bits, group, index)
+        writer.add(Piece(stem, int(first), last, str(data.dtype), data.shape, data, panels.get(name)))
+    levels: list[dict[str, Any]] = []
+    for level in artifact.levels:
+        boxes = [
+            panels[name] for name in artifact.used_names(level.index) if name in panels and name.startswith("blk.")
+        ]
+        size = sum(packed_bytes(b[1] - b[0], b[3] - b[2], b[4], b[5]) for b in boxes)
+        levels.append({"block_bytes": size, "allocation": level.allocation, "perplexity": None, "kl": None})
+    for record in levels:
+        record["rate"] = 1 - record["block_bytes"] / levels[-1]["block_bytes"]
+    kept = ("model", "tokenizer", "evaluation", "provenance")
+    metadata = {key: artifact.edge[key] for key in kept} | {"codebooks": [CODEBOOKS[bits] for bits in CODEBOOK_BITS]}
+    writer.write(target, metadata, levels)
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from edgesdk.cloud.allocate import block_influence, measured, uniform
 from edgesdk.cloud.allocate.inputs import AllocateInputs
-from edgesdk.cloud.pack import Allocation
+from edgesdk.cloud.sizes import Allocation
 
 __all__ = ["METHODS", "AllocateInputs", "AllocateMethod"]
 

@@ -6,7 +6,7 @@ import math
 
 from edgesdk.cloud.allocate.inputs import AllocateInputs
 from edgesdk.cloud.allocate.layers import layer_ladder, target_rates
-from edgesdk.cloud.pack import Allocation
+from edgesdk.cloud.sizes import Allocation
 
 __all__ = ["allocate"]
 
@@ -21,4 +21,4 @@ def allocate(inputs: AllocateInputs) -> list[Allocation]:
     weights = [math.exp(score - top) for score in scores]
     shares = [weight * len(weights) / sum(weights) for weight in weights]
     rates = target_rates(inputs.settings.max_rate, inputs.settings.step)
-    return layer_ladder(inputs.config, rates, lambda rate: [min(_MOST, rate * share) for share in shares], inputs.group)
+    return layer_ladder(inputs.sizes, rates, lambda rate: [min(_MOST, rate * share) for share in shares])

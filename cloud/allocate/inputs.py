@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from edgesdk.cloud.config import AllocateConfig
-from edgesdk.cloud.families.blocks import ModelConfig
 from edgesdk.cloud.reference import Decoder
+from edgesdk.cloud.sizes import PackedSizes
 
 __all__ = ["AllocateInputs"]
 
@@ -18,12 +18,11 @@ __all__ = ["AllocateInputs"]
 class AllocateInputs:
     """decoder: the sorted float model. moments: of a sorted block, by index. windows: (n, tokens) calibration text.
 
-    layer_similarity: mean cosine between each layer's input and output. group: columns per quantization scale.
+    layer_similarity: mean cosine between each layer's input and output. sizes: what each cut saves.
     """
 
-    config: ModelConfig
+    sizes: PackedSizes
     settings: AllocateConfig
-    group: int
     decoder: Decoder
     moments: Callable[[int], dict[str, Tensor]]
     layer_similarity: tuple[float, ...]

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from edgesdk.cloud.families.blocks import Block
-from edgesdk.cloud.pack import Allocation
-from edgesdk.cloud.reference import MATRICES, BlockWeights, Decoder, run_block, slice_block
+from edgesdk.cloud.reference import BlockWeights, Decoder, cast_matrices, product_dtype, run_block, slice_block
 from edgesdk.cloud.repair import repaired_bias
+from edgesdk.cloud.sizes import Allocation
 
 __all__ = ["Candidate", "LossMeter"]
 
@@ -43,10 +43,7 @@ class LossMeter:
     def start(cls, decoder: Decoder, moments: Callable[[int], Mapping[str, Tensor]], windows: Tensor) -> LossMeter:
         """Runs the source model once."""
         with torch.inference_mode():
-            x = decoder.embed(windows)
-            for index, block in enumerate(decoder.config.blocks):
-                x = run_block(block, decoder.block_weights(index), x, decoder.config.norm_eps)
-        return cls(decoder, moments, windows, x)
+            return cls(decoder, moments, windows, decoder.final_states(windows, len(windows)))
 
     @torch.inference_mode()
     def measure(
@@ -57,7 +54,7 @@ class LossMeter:
     ) -> tuple[float, list[float]]:
         """KL of the base allocation, and of each candidate; blocks are read once each."""
         blocks, eps = self.decoder.config.blocks, self.decoder.config.norm_eps
-        dtype = torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
+        dtype = product_dtype()
         by_block: dict[int, list[int]] = {}
         for position, candidate in enumerate(candidates):
             by_block.setdefault(candidate.index, []).append(position)
@@ -67,14 +64,14 @@ class LossMeter:
         for index, block in enumerate(blocks):
             full = self.decoder.block_weights(index)
             moments = self.moments(index)
-            weights = _cast(_cut(block, full, base[index], moments), dtype)
+            weights = cast_matrices(_cut(block, full, base[index], moments), dtype)
             alive = list(states)
             for begin in range(0, len(alive), at_once):
                 part = alive[begin : begin + at_once]
                 out = run_block(block, weights, torch.cat([states[p] for p in part]), eps)
                 states |= dict(zip(part, out.split(len(self.windows)), strict=True))
             for position in by_block.get(index, []):
-                cut = _cast(_cut(block, full, candidates[position].kept, moments), dtype)
+                cut = cast_matrices(_cut(block, full, candidates[position].kept, moments), dtype)
                 states[position] = run_block(block, cut, base_state, eps)
             base_state = run_block(block, weights, base_state, eps)
             if progress:
@@ -112,7 +109,3 @@ def _cut(block: Block, weights: BlockWeights, kept: tuple[int, ...], moments: Ma
     cut = slice_block(block, weights, kept)
     bias = repaired_bias(block, weights, kept, moments)
     return {**cut, "bias": bias}
-
-
-def _cast(weights: BlockWeights, dtype: torch.dtype) -> BlockWeights:
-    return {name: tensor.to(dtype) if name in MATRICES else tensor for name, tensor in weights.items()}

@@ -15,11 +15,10 @@ from torch import Tensor
 
 from edgesdk.cloud.allocate.curves import loss_shape
 from edgesdk.cloud.allocate.inputs import AllocateInputs
-from edgesdk.cloud.allocate.layers import full_allocation, target_rates
+from edgesdk.cloud.allocate.layers import target_rates
 from edgesdk.cloud.allocate.losses import Candidate, LossMeter
 from edgesdk.cloud.families.blocks import Block
-from edgesdk.cloud.pack import Allocation, block_bytes, kept_shapes, weight_group
-from edgesdk.formats.tiles import packed_bytes
+from edgesdk.cloud.sizes import Allocation, PackedSizes, full_allocation
 
 __all__ = ["allocate"]
 
@@ -38,16 +37,16 @@ class _Move:
 
 def allocate(inputs: AllocateInputs) -> list[Allocation]:
     """The ladder, smallest level first."""
-    config, settings = inputs.config, inputs.settings
+    sizes, settings = inputs.sizes, inputs.settings
     meter = LossMeter.start(inputs.decoder, inputs.moments, inputs.windows)
     rates = target_rates(settings.max_rate, settings.step)[::-1]  # ascending from 0
-    total = block_bytes(config, full_allocation(config), inputs.group)
-    state = full_allocation(config)
+    state = full_allocation(sizes.config)
+    total = sizes.level(state)
     ladder = [state]
     moves = _ordered_moves(inputs, meter, state)
     for rate in rates[1:]:
         limit = (1 - rate) * total
-        while block_bytes(config, state, inputs.group) > limit:
+        while sizes.level(state) > limit:
             move = moves.pop(0)
             state = (*state[: move.index], move.kept, *state[move.index + 1 :])
         ladder.append(state)
@@ -56,7 +55,7 @@ def allocate(inputs: AllocateInputs) -> list[Allocation]:
 
 def _ordered_moves(inputs: AllocateInputs, meter: LossMeter, state: Allocation) -> list[_Move]:
     """All cuts from the full state, the cheapest per byte first."""
-    config = inputs.config
+    config = inputs.sizes.config
     candidates = [
         Candidate(index, kept)
         for index, block in enumerate(config.blocks)
@@ -69,7 +68,7 @@ def _ordered_moves(inputs: AllocateInputs, meter: LossMeter, state: Allocation) 
         own = {kept: loss for (i, kept), loss in measured.items() if i == index}
         if own:
             shapes = loss_shape(block, meter.decoder.block_weights(index), inputs.moments(index))
-            moves += _block_moves(index, block, state[index], own, shapes, config.d_model, inputs.group)
+            moves += _block_moves(inputs.sizes, index, state[index], own, shapes)
     return sorted(moves, key=lambda move: move.loss / move.saved_bytes)
 
 
@@ -88,20 +87,19 @@ def _measured_states(block: Block, kept: tuple[int, ...], fractions: Sequence[fl
 
 
 def _block_moves(
+    sizes: PackedSizes,
     index: int,
-    block: Block,
     kept: tuple[int, ...],
     measured: Mapping[tuple[int, ...], float],
     shapes: Sequence[Tensor],
-    d_model: int,
-    group: int,
 ) -> list[_Move]:
     """The block's steps along the convex hull of (bytes saved, loss)."""
+    block = sizes.config.blocks[index]
     losses = {kept: 0.0, (0,) * len(kept): measured[(0,) * len(kept)]}
     curves = [_curve(block, position, kept, measured, shape) for position, shape in enumerate(shapes)]
     for combination in itertools.product(*(curve.items() for curve in curves)):
         losses[tuple(size for size, _ in combination)] = sum(loss for _, loss in combination)
-    path = _walk({s: (_block_bytes(block, s, d_model, group), loss) for s, loss in losses.items()}, kept)
+    path = _walk({s: (sizes.block(index, s), loss) for s, loss in losses.items()}, kept)
     return [
         _Move(index, state, bytes_before - n_bytes, loss - loss_before)
         for (_, (bytes_before, loss_before)), (state, (n_bytes, loss)) in itertools.pairwise(path)
@@ -153,11 +151,3 @@ def _walk(
             return path
         best = min(below, key=lambda state: (below[state], state))
         path.append((best, states[best]))
-
-
-def _block_bytes(block: Block, kept: tuple[int, ...], d_model: int, group: int) -> int:
-    return sum(
-        packed_bytes(rows, columns, 4, weight_group(block, role, group))
-        for role, (rows, columns) in kept_shapes(block, kept, d_model).items()
-        if rows and columns
-    )

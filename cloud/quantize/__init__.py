@@ -1,4 +1,4 @@
-"""Quantization of weights to 4-bit codes on int8 grids. One file per method, one line each here."""
+"""Quantization of weights to codes on grids of integers. One file per method, one line each here."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class QuantizeMethod(Protocol):
     """From a weight and the moment of what it reads to codes, scales and grid; see gptq.quantize."""
 
     def __call__(
-        self, weight: Tensor, moment: Tensor, group: int, damping: float, *, columns_sorted: bool
+        self, weight: Tensor, moment: Tensor, group: int, damping: float, *, columns_sorted: bool, bits: int = 4
     ) -> tuple[Tensor, Tensor, Grid]:
         """Quantizes one weight."""
         ...

@@ -11,12 +11,22 @@ from torch import Tensor
 
 from edgesdk.cloud.config import QuantizeConfig
 from edgesdk.cloud.families.blocks import Attention, Block, Weight
-from edgesdk.cloud.pack import QuantizedWeight, weight_group
+from edgesdk.cloud.pack import QuantizedWeight
 from edgesdk.cloud.quantize import METHODS
 from edgesdk.cloud.reference import BlockWeights
+from edgesdk.cloud.sizes import weight_group
 from edgesdk.formats.axes import frequency_order, head_order
 
-__all__ = ["block_vectors", "dequantized", "quantize_block", "quantize_rows_8bit"]
+__all__ = [
+    "block_vectors",
+    "dequantized",
+    "file_order",
+    "multiplied",
+    "natural_order",
+    "quantize_block",
+    "quantize_rows_8bit",
+    "quantize_weight",
+]
 
 _MOMENT_OF = {"q": "input", "k": "input", "v": "input", "gate": "input", "up": "input", "o": "z", "down": "hidden"}
 
@@ -28,28 +38,44 @@ def quantize_block(
 
     The moments are those of the float model, so the result is the same on one machine or many.
     """
-    method = METHODS[settings.method]
-    out = {}
-    for weight in block.weights:
-        matrix = _file_order(block, weight, weights[weight.role])
-        moment = moments[_MOMENT_OF[weight.role]]
-        if weight.columns is not None and weight.columns[0] != "width":
-            order = torch.from_numpy(_order(block, weight.columns, paired=False))
-            moment = moment[order][:, order]
-        group = weight_group(block, weight.role, settings.group)
-        is_sorted = weight.columns is not None
-        codes, scales, grid = method(matrix, moment, group, settings.damping, columns_sorted=is_sorted)
-        out[weight.role] = QuantizedWeight(codes.numpy(), scales.half().numpy(), 4, group, grid.values)
-    return out
+    return {weight.role: quantize_weight(block, weight, weights, moments, settings) for weight in block.weights}
+
+
+def quantize_weight(
+    block: Block,
+    weight: Weight,
+    weights: BlockWeights,
+    moments: Mapping[str, Tensor],
+    settings: QuantizeConfig,
+    bits: int = 4,
+) -> QuantizedWeight:
+    """Quantizes one weight of a sorted block to 4 or 6 bits."""
+    matrix = file_order(block, weight, weights[weight.role])
+    moment = moments[_MOMENT_OF[weight.role]]
+    if weight.columns is not None and weight.columns[0] != "width":
+        order = torch.from_numpy(_order(block, weight.columns, paired=False))
+        moment = moment[order][:, order]
+    group = weight_group(block, weight.role, settings.group)
+    codes, scales, grid = METHODS[settings.method](
+        matrix, moment, group, settings.damping, columns_sorted=weight.columns is not None, bits=bits
+    )
+    codebook = grid.values if bits == 4 else None
+    return QuantizedWeight(codes.numpy(), scales.half().numpy(), bits, group, codebook)
 
 
 def dequantized(block: Block, weight: Weight, quantized: QuantizedWeight) -> Tensor:
     """The stored weight in float32 and in the natural order of `reference`."""
-    if quantized.codebook is None:
-        raise ValueError("block weights have a codebook")
-    values = torch.tensor(quantized.codebook, dtype=torch.float32)[torch.from_numpy(quantized.codes).long()]
-    wide = torch.from_numpy(quantized.scales).float().repeat_interleave(quantized.group, dim=1)
-    matrix = values * wide[:, : values.shape[1]]
+    scales = torch.from_numpy(quantized.scales).float()
+    return natural_order(block, weight, multiplied(torch.from_numpy(quantized.values()), scales, quantized.group))
+
+
+def multiplied(values: Tensor, scales: Tensor, group: int) -> Tensor:
+    """values (rows, columns) times the scale (rows, n_groups) of their group, float32."""
+    return values * scales.repeat_interleave(group, dim=1)[:, : values.shape[1]]
+
+
+def natural_order(block: Block, weight: Weight, matrix: Tensor) -> Tensor:
+    """The inverse of `file_order`."""
     natural = torch.empty_like(matrix)
     if weight.rows is not None and weight.rows[0] != "width":
         natural[torch.from_numpy(_order(block, weight.rows, paired=weight.rows[0] == "qk"))] = matrix
@@ -90,8 +116,8 @@ def quantize_rows_8bit(weight: Tensor, group: int) -> QuantizedWeight:
     return QuantizedWeight(flat.numpy().view(np.uint8), scales.numpy(), 8, group, None)
 
 
-def _file_order(block: Block, weight: Weight, natural: Tensor) -> Tensor:
-    """(rows, columns) with head axes quantum-major."""
+def file_order(block: Block, weight: Weight, natural: Tensor) -> Tensor:
+    """A weight in natural order (see `reference`) as (rows, columns) with head axes quantum-major, as in the file."""
     if weight.rows is not None and weight.rows[0] != "width":
         order = _order(block, weight.rows, paired=weight.rows[0] == "qk")
         return natural.flatten(0, 1)[torch.from_numpy(order)]

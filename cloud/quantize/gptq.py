@@ -1,11 +1,11 @@
-"""GPTQ (arXiv 2210.17323) on a learned 4-bit grid: columns in file order, errors spread over the columns after."""
+"""GPTQ (arXiv 2210.17323) on a grid of integers: columns in file order, errors spread over the columns after."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from edgesdk.cloud.quantize.grid import Grid, learn_grid
+from edgesdk.cloud.quantize.grid import LINEAR_6BIT, Grid, learn_grid
 
 __all__ = ["inverse_factor", "quantize"]
 
@@ -14,11 +14,12 @@ _BLOCK = 32
 
 
 def quantize(
-    weight: Tensor, moment: Tensor, group: int, damping: float, *, columns_sorted: bool
+    weight: Tensor, moment: Tensor, group: int, damping: float, *, columns_sorted: bool, bits: int = 4
 ) -> tuple[Tensor, Tensor, Grid]:
     """Quantizes one weight.
 
     weight: (rows, columns) float32; moment: (columns, columns) E[x x^T] of what it reads; group: columns per scale
+    bits: 4 (a learned grid) or 6 (a linear one)
     columns_sorted: the most important columns come first, as on a sorted axis
     returns codes (rows, columns) uint8, scales (rows, n_groups) float32 that are exact in float16, and the grid.
 
@@ -32,7 +33,7 @@ def quantize(
     factor = inverse_factor(moment[order][:, order], damping)
     charge = factor.diagonal().square().reciprocal()  # squared error of the i-th column costs 1 / U_ii^2
     importance = charge if columns_sorted else energy
-    grid = learn_grid(*_grouped(weight, importance, group))
+    grid = LINEAR_6BIT if bits == 6 else learn_grid(*_grouped(weight, importance, group))
     codes = torch.empty((rows, columns), dtype=torch.uint8)
     scales = torch.empty((rows, -(-columns // group)))
     if not columns_sorted:

@@ -1,4 +1,4 @@
-"""4-bit grids: sixteen int8 values per weight matrix, learned by weighted k-means, and the search for group scales."""
+"""Grids of integer values, at 4 bits learned per weight matrix by weighted k-means, and the search for group scales."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-__all__ = ["UNIFORM", "Grid", "learn_grid"]
+__all__ = ["LINEAR_6BIT", "UNIFORM", "Grid", "learn_grid"]
 
 _FIRST_GUESS = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
 _ROUNDS = 5
@@ -17,10 +17,11 @@ _SAMPLE_GROUPS = 4096
 
 @dataclass(frozen=True)
 class Grid:
-    """values: 16 ascending integers within +-127. factors: scales to try, as shares of the largest |w| / 127."""
+    """values: ascending integers within +-127. factors: scales to try, as shares of the largest |w| / reach."""
 
     values: tuple[int, ...]
     factors: tuple[float, ...] = (0.68, 0.74, 0.8, 0.85, 0.9, 0.94, 0.98, 1.02, 1.07)
+    reach: int = 127
 
     @cached_property
     def _table(self) -> Tensor:
@@ -49,7 +50,7 @@ class Grid:
         best_error = torch.full_like(largest, torch.inf)
         for sign in (1.0, -1.0):
             for factor in self.factors:
-                scale = round_scale(largest * (sign * factor / 127))
+                scale = round_scale(largest * (sign * factor / self.reach))
                 error = groups - scale[:, None] * self.decode(self.codes(groups / scale[:, None]))
                 total = (error.square() * importance).sum(1)
                 better = total < best_error
@@ -59,6 +60,9 @@ class Grid:
 
 
 UNIFORM = Grid(tuple(range(-112, 114, 15)), (0.85, 0.9, 0.95, 1.0, 1.05, 1.13))
+
+LINEAR_6BIT = Grid(tuple(range(-32, 32)), (0.84, 0.88, 0.92, 0.96, 1.0), reach=31)
+"""What 6-bit codes mean: code - 32, without a codebook (SPEC.md section 4)."""
 
 
 def round_scale(scale: Tensor) -> Tensor:

@@ -1,24 +1,25 @@
-"""Baseline: round to nearest on a uniform 4-bit grid; the scale search does not look at activations."""
+"""Baseline: round to nearest on a uniform grid; the scale search does not look at activations."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from edgesdk.cloud.quantize.grid import UNIFORM, Grid
+from edgesdk.cloud.quantize.grid import LINEAR_6BIT, UNIFORM, Grid
 
 __all__ = ["quantize"]
 
 
 def quantize(
-    weight: Tensor, moment: Tensor, group: int, damping: float, *, columns_sorted: bool
+    weight: Tensor, moment: Tensor, group: int, damping: float, *, columns_sorted: bool, bits: int = 4
 ) -> tuple[Tensor, Tensor, Grid]:
-    """Quantizes one weight; Only `weight` and `group` are used. Shapes as in gptq.quantize."""
+    """Quantizes one weight; only `weight`, `group` and `bits` are used. Shapes as in gptq.quantize."""
+    grid = LINEAR_6BIT if bits == 6 else UNIFORM
     rows, columns = weight.shape
     codes = torch.empty((rows, columns), dtype=torch.uint8)
     scales = torch.empty((rows, -(-columns // group)))
     for g, begin in enumerate(range(0, columns, group)):
         part = weight[:, begin : begin + group]
-        scales[:, g] = UNIFORM.best_scales(part, torch.ones(part.shape[1]))
-        codes[:, begin : begin + group] = UNIFORM.codes(part / scales[:, g : g + 1]).to(torch.uint8)
-    return codes, scales, UNIFORM
+        scales[:, g] = grid.best_scales(part, torch.ones(part.shape[1]))
+        codes[:, begin : begin + group] = grid.codes(part / scales[:, g : g + 1]).to(torch.uint8)
+    return codes, scales, grid

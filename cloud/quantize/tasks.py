@@ -17,14 +17,10 @@ from edgesdk.cloud.families import load_model
 from edgesdk.cloud.ordered import SortedModel
 from edgesdk.cloud.quantize.block import quantize_block
 from edgesdk.cloud.reference import Decoder
+from edgesdk.cloud.stored import codes_name, save_codes
 from edgesdk.cloud.workdir import WorkDirectory
 
-__all__ = ["codes_name", "quantize_blocks"]
-
-
-def codes_name(index: int) -> str:
-    """Name of a block's result in the work directory."""
-    return f"codes-{index:03d}.safetensors"
+__all__ = ["quantize_blocks"]
 
 
 def quantize_blocks(
@@ -59,10 +55,7 @@ def _quantize_one(model: str, config: BuildConfig, calibration: Calibration, wor
     ordered = SortedModel(source, calibration, config.rank.method)
     weights = ordered.decoder.block_weights(index)
     made = quantize_block(source.config.blocks[index], weights, ordered.moments(index), config.quantize)
-    tensors = {f"{role}.codes": torch.from_numpy(w.codes) for role, w in made.items()}
-    tensors |= {f"{role}.scales": torch.from_numpy(w.scales) for role, w in made.items()}
-    fields = {role: {"group": w.group, "codebook": w.codebook} for role, w in made.items()}
-    work.save(codes_name(index), tensors, fields)
+    save_codes(work, index, made)
 
 
 @lru_cache(maxsize=1)

@@ -24,6 +24,7 @@ from edgesdk.cloud.config import (
     EvaluateConfig,
     QuantizeConfig,
     RankConfig,
+    TuneConfig,
 )
 from edgesdk.cloud.families import load_model
 from edgesdk.cloud.reference import Decoder
@@ -34,6 +35,7 @@ from edgesdk.formats import Artifact, verify_artifact
 SMALL = BuildConfig(
     calibrate=CalibrateConfig(n_windows=16, window_tokens=64),
     allocate=AllocateConfig(n_windows=2, window_tokens=32, max_rate=0.4, step=0.2),
+    tune=TuneConfig(wide_share=0.2, wide_windows=4),
     evaluate=EvaluateConfig(n_windows=2, window_tokens=48),
 )
 

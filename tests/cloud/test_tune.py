@@ -1,0 +1,118 @@
+"""After quantization: gradients of the KL are right, the chosen weights are those that cost most, tuning helps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_llama import write_tiny_llama
+from torch import Tensor
+
+from edgesdk.cloud.calibrate import collect_moments
+from edgesdk.cloud.checkpoint import open_checkpoint
+from edgesdk.cloud.config import BuildConfig, QuantizeConfig, TuneConfig
+from edgesdk.cloud.families import load_model
+from edgesdk.cloud.ordered import SortedModel
+from edgesdk.cloud.quantize.tasks import quantize_blocks
+from edgesdk.cloud.reference import Decoder, run_block
+from edgesdk.cloud.stored import StoredWeights
+from edgesdk.cloud.tune import gradients, scales, tune
+from edgesdk.cloud.tune.student import Student
+from edgesdk.cloud.tune.widen import choose, estimated_gains
+from edgesdk.cloud.workdir import WorkDirectory
+
+CONFIG = BuildConfig(quantize=QuantizeConfig("rtn"), tune=TuneConfig(wide_share=0.2, batch_windows=4, rate=2e-3))
+
+
+class Model:
+    """A small checkpoint, quantized by rounding, so that there is something left to win."""
+
+    def __init__(self, root: Path) -> None:
+        write_tiny_llama(root / "model", intermediate_size=192)
+        checkpoint = open_checkpoint(str(root / "model"))
+        self.source = Decoder.open(checkpoint, load_model(checkpoint))
+        generator = torch.Generator().manual_seed(0)
+        self.windows = torch.randint(0, self.source.config.vocab_size, (96, 48), generator=generator)
+        calibration = collect_moments(self.source, self.windows, WorkDirectory(root, "moments", "0"))
+        self.ordered = SortedModel(self.source, calibration, "outputs")
+        codes = WorkDirectory(root, "codes", "0")
+        quantize_blocks(str(root / "model"), CONFIG, calibration, codes)
+        self.weights, self.root = StoredWeights(codes), root
+
+    def student(self) -> Student:
+        return Student.start(self.ordered, self.weights, 32)
+
+    @torch.inference_mode()
+    def kl(self, decoder: Decoder, windows: Tensor) -> float:
+        own = self.source.forward(windows).log_softmax(-1)
+        return float((own.exp() * (own - decoder.forward(windows).log_softmax(-1))).sum(-1).mean())
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    return Model(tmp_path_factory.mktemp("tune"))
+
+
+@pytest.fixture(autouse=True)
+def exact_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (gradients, scales):
+        monkeypatch.setattr(module, "product_dtype", lambda: torch.float32)
+
+
+def test_gradients_equal_those_of_one_graph(model: Model) -> None:
+    tokens = model.windows[:3]
+    student = model.student().decoder()
+    blocks = student.config.blocks
+    weights = [dict(student.block_weights(index)) for index in range(len(blocks))]
+    leaves = {(i, name): w[name].requires_grad_() for i, w in enumerate(weights) for name in w if name in ("q", "norm")}
+    leaves |= {(i, "down"): w["down"].requires_grad_() for i, w in enumerate(weights) if "down" in w}
+    x = student.embed(tokens)
+    for index, block in enumerate(blocks):
+        x = run_block(block, weights[index], x, student.config.norm_eps)
+    own = model.source.forward(tokens).log_softmax(-1)
+    kl = (own.exp() * (own - student.logits(x).log_softmax(-1))).sum(-1).mean()
+    wanted = dict(zip(leaves, torch.autograd.grad(kl, list(leaves.values())), strict=True))
+    found: dict[tuple[int, str], Tensor] = {}
+
+    def see(index: int, gradients: Mapping[str, Tensor]) -> None:
+        found.update({(index, name): gradient for name, gradient in gradients.items()})
+
+    with torch.no_grad():
+        states = model.source.final_states(tokens, 2)
+    divergence = gradients.divergence_gradients(model.source, states, student, tokens, see)
+    assert divergence == pytest.approx(float(kl.detach()), rel=1e-4)
+    for key, gradient in wanted.items():
+        assert torch.allclose(found[key], gradient, rtol=1e-3, atol=1e-4 * float(gradient.abs().max())), key
+
+
+def test_the_parts_of_all_weights_add_up_to_the_whole_divergence(model: Model) -> None:
+    student = model.student().decoder()
+    embedded = replace(model.ordered.decoder, embedding=student.embedding, head=student.head)
+    whole = model.kl(student, model.windows) - model.kl(embedded, model.windows)
+    gains = estimated_gains(model.ordered.decoder, student, model.windows)
+    assert sum(gains.values()) == pytest.approx(whole, rel=0.25)
+
+
+def test_the_chosen_weights_gain_most_and_fit() -> None:
+    gains = {(0, "v"): 0.5, (0, "down"): 2.0, (1, "v"): 0.4, (1, "k"): -0.1, (1, "down"): 0.9}
+    elements = {(0, "v"): 10, (0, "down"): 80, (1, "v"): 10, (1, "k"): 10, (1, "down"): 90}
+    assert choose(gains, elements, 0.1) == [(0, "v"), (1, "v")]
+    assert choose(gains, elements, 0.5) == [(0, "v"), (1, "v"), (0, "down")]
+    assert choose(gains, elements, 0.0) == []
+
+
+def test_wide_weights_and_tuned_scales_bring_the_model_nearer_to_its_source(model: Model) -> None:
+    held_back = torch.randint(0, model.source.config.vocab_size, (8, 48), generator=torch.Generator().manual_seed(1))
+    kl = {"four bits": model.kl(model.student().decoder(), held_back)}
+    for name, settings in (("wide", replace(CONFIG.tune, n_epochs=0)), ("tuned", replace(CONFIG.tune, n_epochs=3))):
+        config = replace(CONFIG, tune=settings)
+        weights = tune(config, model.source, model.ordered, model.weights, model.windows, model.root, [name])
+        student = Student.start(model.ordered, weights, 32)
+        assert set(weights.bits.values()) == {6}
+        assert all(weights.weight(index, role).bits == 6 for index, role in weights.bits)
+        kl[name] = model.kl(student.decoder(), held_back)
+    assert kl["wide"] < 0.97 * kl["four bits"]
+    assert kl["tuned"] < 0.97 * kl["wide"]
