@@ -121,9 +121,21 @@ private:
     std::atomic<bool> busy_{false};
 };
 
-edge_load_options load_options(int choose, double rate, uint64_t budget, int level, int context, int kv_bits, int threads,
-                               int verify, bool lock) {
-    return {sizeof(edge_load_options), choose, rate, budget, level, context, kv_bits, threads, verify, lock};
+// How a level is held in memory and run; its level is chosen by the other arguments of Model.
+edge_load_options load_options(int context, int kv_bits, int threads, int verify, bool lock, int chunk, bool prefault,
+                               bool huge_pages, bool pin) {
+    edge_load_options options{};
+    options.struct_size = sizeof options;
+    options.context_tokens = context;
+    options.kv_bits = kv_bits;
+    options.n_threads = threads;
+    options.verify = verify;
+    options.lock_pages = lock;
+    options.chunk_tokens = chunk;
+    options.prefault = prefault;
+    options.huge_pages = huge_pages;
+    options.pin_threads = pin;
+    return options;
 }
 
 nb::tuple level_info(const Model& model, int level) {
@@ -252,8 +264,13 @@ NB_MODULE(_native, m) {
 
     nb::class_<Model>(m, "Model")
         .def("__init__", [](Model* self, const std::string& path, int choose, double rate, uint64_t budget, int level, int context,
-                            int kv_bits, int threads, int verify, bool lock) {
-            new (self) Model(path, load_options(choose, rate, budget, level, context, kv_bits, threads, verify, lock));
+                            int kv_bits, int threads, int verify, bool lock, int chunk, bool prefault, bool huge_pages, bool pin) {
+            edge_load_options options = load_options(context, kv_bits, threads, verify, lock, chunk, prefault, huge_pages, pin);
+            options.choose = choose;
+            options.rate = rate;
+            options.budget_bytes = budget;
+            options.level = level;
+            new (self) Model(path, options);
         })
         .def("close", &Model::close)
         .def_prop_ro("closed", &Model::closed)
@@ -286,6 +303,10 @@ NB_MODULE(_native, m) {
         .def("rewind", [](Session& session, int n_tokens) {
             const Session::Use use(session);
             check(edge_session_rewind(session.get(), n_tokens));
+        })
+        .def("reset", [](Session& session) {
+            const Session::Use use(session);
+            edge_session_reset(session.get());
         })
         .def_prop_ro("position", [](const Session& session) { return edge_session_position(session.get()); })
         .def("cancel", [](const Session& session) { edge_session_cancel(session.get()); });

@@ -65,6 +65,10 @@ def load(
     verify: Verify = "lazy",
     kv_bits: int = 8,
     lock: bool = False,
+    prefault: bool = False,
+    huge_pages: bool = False,
+    pin: bool = False,
+    chunk: int | None = None,
 ) -> Model:
     """Loads one level of an artifact.
 
@@ -74,6 +78,9 @@ def load(
     context: tokens that a session holds (default: 2048, or less if the model takes less)
     threads: default one per physical core; verify: when hashes are checked, in the background by default;
     kv_bits: 8 or 16 bits of the key/value cache; lock: keep the weights in memory (mlock)
+    prefault: every page of the weights is in memory when this returns; huge_pages: they are copied to memory of their own
+    with 2 MiB pages, where the system gives them; pin: each worker thread stays on a core of its own
+    chunk: tokens of a prompt that go through the layers together (default: by the model's shape)
     Raises MemoryBudgetError, UsageError, ArtifactError (HashError, TruncatedError) and EngineError.
 
     Example:
@@ -97,6 +104,10 @@ def load(
         0 if threads is None else integer("threads", threads, low=1),
         _VERIFY[verify],
         lock,
+        0 if chunk is None else integer("chunk", chunk, low=1),
+        prefault,
+        huge_pages,
+        pin,
     )
     return Model(native)
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgesdk.device import _native
-from edgesdk.errors import UsageError
+from edgesdk.errors import CancelledError, UsageError
 
 if TYPE_CHECKING:
     from edgesdk.device.model import Model
@@ -47,8 +47,13 @@ class Session:
         self._cached: list[int] = []
 
     def cancel(self) -> None:
-        """Ends the call that runs in another thread: it raises CancelledError."""
+        """Ends the call that runs in another thread, or else the next one that computes: it raises CancelledError."""
         self._native.cancel()
+
+    def reset(self) -> None:
+        """Empties the cache, and forgets a cancel that met no call."""
+        self._cached = []
+        self._native.reset()
 
     def logits(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """Logits after each token, from an empty context: (n_tokens, vocab_size) float32."""
@@ -114,6 +119,8 @@ class Session:
                 closed.set()
                 if not running.done():
                     self._native.cancel()
+                    if not isinstance(running.exception(), CancelledError):
+                        self.reset()  # the generation was over before the cancel met it
 
     def _begin(self, tokens: list[int], sampling: Sampling) -> NDArray[np.int32]:
         """Sets the sampling, drops what the cache does not share with `tokens`, and returns what is left to feed."""

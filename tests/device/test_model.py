@@ -178,7 +178,7 @@ def test_cancel_from_another_thread(path):
     done = threading.Event()
 
     def cancel() -> None:
-        while not done.wait(0.01):  # between two calls there is nothing to cancel
+        while not done.wait(0.01):
             session.cancel()
 
     thread = threading.Thread(target=cancel)
@@ -189,7 +189,51 @@ def test_cancel_from_another_thread(path):
     finally:
         done.set()
         thread.join()
+    session.reset()
     assert session.logits(TOKENS[:2]).shape == (2, 300)
+
+
+def test_a_cancel_between_two_calls_ends_the_next_one_only(path):
+    session = edgesdk.load(path).session()
+    expected = session.logits(TOKENS[:2])
+    session.cancel()
+    with pytest.raises(edgesdk.CancelledError):
+        session.logits(TOKENS[:2])
+    np.testing.assert_array_equal(session.logits(TOKENS[:2]), expected)
+    session.cancel()
+    with pytest.raises(edgesdk.CancelledError):
+        session.generate("Hello")
+    session.cancel()
+    session.reset()
+    np.testing.assert_array_equal(session.logits(TOKENS[:2]), expected)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"threads": 1},
+        {"threads": 2, "pin": True},
+        {"threads": 3, "prefault": True},
+        {"threads": 8, "chunk": 5},
+        {"threads": 2, "chunk": 1},
+        {"huge_pages": True},
+        {"huge_pages": True, "prefault": True, "chunk": 4096},
+    ],
+)
+def test_how_it_runs_does_not_change_a_bit(path, how):
+    """Threads, chunks and where the weights lie: the same logits, and the same from one token at a time."""
+    tokens = (TOKENS * 20)[:150]
+    expected = edgesdk.load(path, threads=1, chunk=150).logits(tokens)
+    model = edgesdk.load(path, **how)
+    np.testing.assert_array_equal(model.logits(tokens), expected)
+    memory = model.estimate(model.level)
+    assert memory.total_bytes == memory.mapped_bytes + memory.kv_bytes + memory.workspace_bytes
+
+
+def test_wrong_ways_to_run(path):
+    for how in ({"chunk": 0}, {"chunk": 5000}, {"kv_bits": 4}, {"threads": 300}):
+        with pytest.raises(edgesdk.UsageError):
+            edgesdk.load(path, **how)
 
 
 def test_sessions_of_several_threads(path, logits):

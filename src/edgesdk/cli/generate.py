@@ -6,13 +6,13 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import edgesdk
 from edgesdk.cli.console import print_json, say
-from edgesdk.cli.options import Artifact, Budget, Context, Json, Level, Rate, Threads, Verify, examples
+from edgesdk.cli.options import Artifact, Budget, Context, Json, KvBits, Level, Lock, Rate, Threads, Verify, examples
 
 if TYPE_CHECKING:
     from edgesdk.device import Model
@@ -57,6 +57,8 @@ def run(
     context: Context = None,
     threads: Threads = None,
     verify: Verify = "lazy",
+    kv_bits: KvBits = 8,
+    lock: Lock = False,
     max_tokens: MaxTokens = 128,
     temperature: Temperature = 0.0,
     top_k: TopK = 0,
@@ -69,7 +71,7 @@ def run(
 ) -> None:
     """Continue a text with the largest level that fits."""
     text = sys.stdin.read() if prompt == "-" else prompt
-    model = _load(path, rate, budget, level, context, threads, verify)
+    model = _load(path, rate, budget, level, context=context, threads=threads, verify=verify, kv_bits=kv_bits, lock=lock)
     start = time.perf_counter()
     pieces = model.generate(
         text,
@@ -98,6 +100,8 @@ def chat(
     context: Context = None,
     threads: Threads = None,
     verify: Verify = "lazy",
+    kv_bits: KvBits = 8,
+    lock: Lock = False,
     system: Annotated[str, typer.Option("--system", help="A system message to begin with.")] = "",
     max_tokens: MaxTokens = 512,
     temperature: Temperature = 0.7,
@@ -112,7 +116,7 @@ def chat(
 
     With --json: one object per answer, each on a line of its own.
     """
-    model = _load(path, rate, budget, level, context, threads, verify)
+    model = _load(path, rate, budget, level, context=context, threads=threads, verify=verify, kv_bits=kv_bits, lock=lock)
     messages = [{"role": "system", "content": system}] if system else []
     for line in _lines(show_sign=not as_json and sys.stdin.isatty()):
         messages.append({"role": "user", "content": line})
@@ -138,11 +142,9 @@ def _load(
     rate: float | None,
     budget: str | None,
     level: int | None,
-    context: int | None,
-    threads: int | None,
-    verify: Literal["lazy", "eager", "off"],
+    **how: Any,
 ) -> Model:
-    model = edgesdk.load(path, rate=rate, budget=budget, level=level, context=context, threads=threads, verify=verify)
+    model = edgesdk.load(path, rate=rate, budget=budget, level=level, **how)
     say(model.reason)
     return model
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-__all__ = ["Artifact", "Budget", "Context", "Json", "Level", "Rate", "Threads", "Verify", "examples"]
+__all__ = ["Artifact", "Budget", "Context", "Json", "KvBits", "Level", "Lock", "Rate", "Threads", "Verify", "examples"]
 
 Artifact = Annotated[Path, typer.Argument(metavar="FILE", help="An .edge file.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
@@ -26,6 +26,8 @@ Context = Annotated[
 Threads = Annotated[
     int | None, typer.Option("--threads", help="Threads. Default: one per physical core.", show_default=False)
 ]
+KvBits = Annotated[int, typer.Option("--kv-bits", help="Bits of the key/value cache: 8 or 16.")]
+Lock = Annotated[bool, typer.Option("--lock", help="Keep the weights in memory (mlock).")]
 Verify = Annotated[
     Literal["lazy", "eager", "off"],
     typer.Option("--verify", help="Check hashes in the background, before the first use, or not."),
