@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hostile import CASES, Hostile
-from tiny_model import nested_ladder, tiny_config, write_random_artifact
+from tiny_model import mix_bits, nested_ladder, tiny_config, write_random_artifact
 
 from edgesdk.errors import ArtifactError, HashError, TruncatedError, UsageError
 from edgesdk.formats import Artifact, verify_artifact
 from edgesdk.formats.axes import frequency_order, head_order
-from edgesdk.formats.tiles import pack_panel, unpack_panel
+from edgesdk.formats.tiles import PANEL_BITS, code_values, pack_panel, unpack_panel
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,60 @@ def test_the_packed_bytes_of_a_tile_by_hand() -> None:
     assert eight[64 + 4 * 2 + 1] == 9
 
 
-@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize(
+    ("bits", "row", "column", "code", "expected"),
+    [  # position 4 * row + column % 4: 9 in row 2, 41 in row 10, whose bits share bytes 9 of the narrow planes
+        (2, 2, 1, 3, {9: 3}),
+        (2, 2, 5, 3, {9: 3 << 4}),
+        (2, 10, 1, 3, {9: 3 << 2}),
+        (2, 10, 5, 2, {9: 2 << 6}),
+        (3, 2, 1, 7, {9: 3, 32 + 9: 1}),
+        (3, 10, 5, 7, {9: 3 << 6, 32 + 9: 1 << 6}),
+        (3, 6, 5, 4, {32 + 9: 1 << 5}),
+        (6, 2, 1, 0b100101, {9: 0b0101, 64 + 9: 0b10}),
+        (6, 10, 5, 63, {41: 15 << 4, 64 + 9: 3 << 6}),
+    ],
+)
+def test_the_planes_of_a_unit_by_hand(bits: int, row: int, column: int, code: int, expected: dict[int, int]) -> None:
+    codes = np.zeros((16, 8), np.uint8)
+    codes[row, column] = code
+    packed = pack_panel(codes, np.zeros((16, 1), np.float16), bits, 8)
+    assert packed.size == -(-(16 * bits + 32) // 64) * 64
+    assert {int(i): int(packed[i]) for i in np.flatnonzero(packed)} == expected
+
+
+def test_what_codes_stand_for() -> None:
+    codes = np.array([[0, 1, 3], [2, 2, 0]], np.uint8)
+    assert code_values(codes, 2, np.array([-9, -1, 2, 8], np.float32)).tolist() == [[-9, -1, 8], [2, 2, -9]]
+    assert code_values(np.array([[0, 31, 32, 63]], np.uint8), 6).tolist() == [[-32, -1, 0, 31]]
+    assert code_values(np.array([[129, 127, 0]], np.uint8), 8).tolist() == [[-127, 127, 0]]
+    with pytest.raises(ValueError, match="codebook of 8"):
+        code_values(codes, 3, np.zeros(16, np.float32))
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 6])
+def test_a_code_that_does_not_fit_is_refused(bits: int) -> None:
+    codes = np.full((16, 8), 1 << bits, np.uint8)
+    with pytest.raises(ValueError, match=f"does not fit {bits} bits"):
+        pack_panel(codes, np.zeros((16, 1), np.float16), bits, 8)
+
+
+def test_panels_of_all_widths_in_one_file(good: Path, tmp_path: Path) -> None:
+    mix_bits(good, tmp_path / "mixed.edge", lambda name: PANEL_BITS[hash_of(name) % len(PANEL_BITS)])
+    artifact = Artifact.open(tmp_path / "mixed.edge")
+    verify_artifact(artifact.path)
+    assert {box[4] for name, box in artifact.edge["panels"].items() if name.startswith("blk.")} == set(PANEL_BITS)
+    for name in artifact.edge["panels"]:
+        values, _ = artifact.panel(name)
+        assert len(np.unique(values)) > 3
+        assert np.abs(values).max() <= 127
+
+
+def hash_of(name: str) -> int:
+    return sum(name.encode())
+
+
+@pytest.mark.parametrize("bits", PANEL_BITS)
 @pytest.mark.parametrize(("rows", "columns", "group"), [(16, 8, 8), (48, 144, 24), (20, 40, 32), (33, 96, 64)])
 def test_unpack_is_the_inverse_of_pack(rows: int, columns: int, group: int, bits: int) -> None:
     rng = np.random.default_rng(rows * columns)
