@@ -1,6 +1,6 @@
 """Speed against llama.cpp, and against what the machine can do: the table of docs/SPEED.md's goals, in one run.
 
-    python benchmarks/speed.py [--only decode prefill rates long cold memory] [--rounds 5] [--edge-run PATH]
+    python benchmarks/speed.py [--only decode prefill rates long cold memory] [--rounds 5] [--threads 1 2]
 
 Both sides are pinned to as many processors as they have threads and run in turn (rounds.py); figures are ratios of
 medians. Models: the demo model (build/demo/smollm2.edge, which `make demo` leaves, against Q4_0 of the same source)
@@ -102,6 +102,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="speed against llama.cpp and against the machine")
     parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--rounds", type=int, default=Settings.rounds)
+    parser.add_argument("--threads", type=int, nargs="+", default=list(Settings.threads))
+    parser.add_argument(
+        "--tries", type=int, default=Settings.tries, help="samples taken while other processes are busy"
+    )
     parser.add_argument("--edge-run", type=Path, default=Path(edgesdk.__file__).parent / "bin" / "edge-run")
     parser.add_argument("--out", type=Path, help="folder of the models and samples (default: build/bench/speed)")
     parser.add_argument("--no-peer", action="store_true")
@@ -109,14 +113,14 @@ def main() -> None:
     arguments = parser.parse_args()
     out = arguments.out or BENCH / "speed"
     out.mkdir(parents=True, exist_ok=True)
-    settings = QUICK if arguments.quick else Settings(rounds=arguments.rounds)
+    settings = QUICK if arguments.quick else Settings(arguments.rounds, arguments.tries, tuple(arguments.threads))
     peer = find_or_build_peer(arguments)
     models = find_models(arguments.edge_run, peer, out, quick=arguments.quick)
     figures, samples = measure(make_plan(arguments.only, models, settings, Machine.compile(out)))
     show(figures, samples)
     kept = {key: asdict(s) for key, s in samples.items()}
     (out / "samples.json").write_text(json.dumps(kept, indent=1, allow_nan=False) + "\n", "utf-8")
-    whole = set(arguments.only) == set(CASES) and not arguments.quick
+    whole = set(arguments.only) == set(CASES) and settings.threads == Settings.threads
     console.print(f"wrote {write_figures('speed' if whole else str(out / 'part'), figures)}")
 
 
