@@ -78,9 +78,9 @@ def load(
     context: tokens that a session holds (default: 2048, or less if the model takes less)
     threads: default one per physical core; verify: when hashes are checked, in the background by default;
     kv_bits: 8 or 16 bits of the key/value cache; lock: keep the weights in memory (mlock)
-    prefault: every page of the weights is in memory when this returns; huge_pages: they are copied to memory of their own
-    with 2 MiB pages, where the system gives them; pin: each worker thread stays on a core of its own
-    chunk: tokens of a prompt that go through the layers together (default: by the model's shape)
+    prefault: every page of the weights is in memory when this returns; huge_pages: they are copied to memory of their
+    own with 2 MiB pages, where the system gives them; pin: each worker thread stays on a core of its own
+    chunk: tokens of a prompt that go through the layers together (default: 128)
     Raises MemoryBudgetError, UsageError, ArtifactError (HashError, TruncatedError) and EngineError.
 
     Example:

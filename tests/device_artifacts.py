@@ -47,8 +47,8 @@ def write_tiny(path: Path, *, chat: bool = False, **shape: int) -> Path:
     return path
 
 
-def edge_run(*arguments: object, text: str | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Runs the native program; skips the test where it was not built."""
+def edge_run_path() -> Path:
+    """The native program; skips the test where it was not built."""
     places = [
         Path(edgesdk.__file__).parent / "bin" / "edge-run",
         Path(os.environ.get("EDGE_BUILD_DIR", "build")) / "native" / "device" / "edge-run",
@@ -56,7 +56,12 @@ def edge_run(*arguments: object, text: str | None = None, **environment: str) ->
     program = next((place for place in places if place.is_file()), None)
     if program is None:
         pytest.skip("edge-run is not built: run `make install`")
-    command = [str(program), *map(str, arguments)]
+    return program
+
+
+def edge_run(*arguments: object, text: str | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Runs the native program; skips the test where it was not built."""
+    command = [str(edge_run_path()), *map(str, arguments)]
     given = text.encode() if text is not None else b""
     result = subprocess.run(command, capture_output=True, input=given, timeout=120, env={**os.environ, **environment})
     # Decoded here: subprocess's text mode would turn a generated carriage return into a line feed.

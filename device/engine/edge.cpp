@@ -160,6 +160,7 @@ const char* edge_model_level_reason(const edge_model* model) { return model->mod
 int32_t edge_model_context_tokens(const edge_model* model) { return model->model->demand().context_tokens; }
 int32_t edge_model_vocab_size(const edge_model* model) { return model->model->weights().vocab_size; }
 int32_t edge_model_n_threads(const edge_model* model) { return model->model->demand().n_threads; }
+uint64_t edge_model_token_bytes(const edge_model* model) { return model->model->weights().token_bytes(); }
 
 edge_status edge_model_estimate(const edge_model* model, int32_t level, int32_t context_tokens, int32_t kv_bits,
                                 edge_memory* out) {

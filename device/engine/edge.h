@@ -53,7 +53,7 @@ typedef struct edge_load_options {
     int32_t n_threads;       /* 0: one per physical core this process may use */
     int32_t verify;          /* edge_verify */
     int32_t lock_pages;      /* 1: mlock the weights */
-    int32_t chunk_tokens;    /* tokens of a prompt that go through the layers together; 0: chosen by the model's shape */
+    int32_t chunk_tokens;    /* tokens of a prompt that go through the layers together; 0: 128 */
     int32_t prefault;        /* 1: every page of the weights is in memory and mapped when edge_model_load returns */
     int32_t huge_pages;      /* 1: the weights are copied to memory of their own with 2 MiB pages, where the system gives them */
     int32_t pin_threads;     /* 1: each worker thread stays on a core of its own; the calling thread is left alone */
@@ -105,6 +105,7 @@ EDGE_API const char* edge_model_level_reason(const edge_model* model); /* why th
 EDGE_API int32_t edge_model_context_tokens(const edge_model* model);
 EDGE_API int32_t edge_model_vocab_size(const edge_model* model);
 EDGE_API int32_t edge_model_n_threads(const edge_model* model);
+EDGE_API uint64_t edge_model_token_bytes(const edge_model* model); /* weights that one token reads, key/value cache apart */
 EDGE_API edge_status edge_model_estimate(const edge_model* model, int32_t level, int32_t context_tokens, int32_t kv_bits,
                                          edge_memory* out);
 EDGE_API edge_status edge_model_verify(edge_model* model); /* waits for, or runs, the check of every mapped run */

@@ -116,12 +116,14 @@ void Mapping::copy(int file, uint64_t data_offset, const std::vector<Range>& ran
 }
 
 void Mapping::lock() const {
+    uint64_t total = 0;
+    for (const Pages& pages : pages_) total += pages.n_bytes;
     for (const Pages& pages : pages_) {
         if (mlock(pages.begin, pages.n_bytes) == 0) continue;
         const int reason = errno;
         rlimit limit{};
-        const bool limited = getrlimit(RLIMIT_MEMLOCK, &limit) == 0 && limit.rlim_cur < pages.n_bytes;
-        throw Error{EDGE_OUT_OF_MEMORY, "could not lock " + mebibytes(pages.n_bytes) + " of weights in memory: " +
+        const bool limited = getrlimit(RLIMIT_MEMLOCK, &limit) == 0 && limit.rlim_cur < total;
+        throw Error{EDGE_OUT_OF_MEMORY, "could not lock " + mebibytes(total) + " of weights in memory: " +
                                             (limited ? "the limit (RLIMIT_MEMLOCK) is " + mebibytes(limit.rlim_cur)
                                                      : std::string(strerror(reason))) +
                                             "\nhint: raise `ulimit -l`, or load without locking"};

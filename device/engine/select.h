@@ -12,7 +12,7 @@ struct Demand {
     int32_t context_tokens;
     int32_t kv_bits;
     int32_t n_threads;
-    int32_t chunk_tokens = 0;   // 0: chosen by the model's shape
+    int32_t chunk_tokens = 0;   // 0: the engine's choice
     bool huge_pages = false;
 };
 

@@ -152,4 +152,15 @@ Weights::Weights(Arena& arena, const Artifact& artifact, int level, const Mappin
     head = binder.weight(artifact.model.head, false);
 }
 
+uint64_t Weights::token_bytes() const {
+    int64_t bytes = head.bytes;
+    for (const Block& block : blocks) {
+        if (block.dropped) continue;
+        for (const Weight* weight : {&block.q, &block.k, &block.v, &block.o, &block.gate, &block.up, &block.down}) {
+            bytes += weight->bytes;
+        }
+    }
+    return static_cast<uint64_t>(bytes);
+}
+
 }  // namespace edge

@@ -54,6 +54,9 @@ struct Block {
 struct Weights {
     Weights(Arena& arena, const Artifact& artifact, int level, const Mapping* mapping);
 
+    // Bytes of codes and scales that one token reads: everything but the rows of other tokens in the embedding.
+    uint64_t token_bytes() const;
+
     int32_t d_model, vocab_size;
     float norm_eps, embedding_scale;
     std::vector<Block> blocks;

@@ -8,7 +8,7 @@
 
 namespace edge {
 
-// n: tokens of a chunk, as many as a prefill pushes through the layers together (0: chosen by the model's shape). Wide rows hold whatever a block needs at that moment: queries, head outputs, gate or up.
+// n: tokens of a chunk, as many as a prefill pushes through the layers together (0: 128). Wide rows hold whatever a block needs at that moment: queries, head outputs, gate or up.
 struct Workspace {
     Workspace(Arena& arena, const Weights& weights, int32_t context_tokens, int n_threads, int32_t chunk_tokens);
 

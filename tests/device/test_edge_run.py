@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 
 import pytest
-from device_artifacts import edge_run, write_tiny
+from device_artifacts import edge_run, edge_run_path, write_tiny
 
 import edgesdk
 
@@ -56,7 +58,36 @@ def test_bench_reports_every_level(path):
     report = json.loads(edge_run("bench", path, "--all-levels", "--runs=1", "--decode-tokens=4", "--json").stdout)
     assert [row["level"] for row in report["levels"]] == [0, 1, 2]
     assert len({row["logits_hash"] for row in report["levels"]}) == 3
-    assert all(row["decode_tokens_per_s"] > 0 and row["gb_per_s"] > 0 for row in report["levels"])
+    for row in report["levels"]:
+        assert row["decode_tokens_per_s"] > 0
+        assert row["gb_per_s"] == pytest.approx(row["decode_tokens_per_s"] * row["token_bytes"] / 1e9)
+        assert 0 < row["token_bytes"] < row["mapped_bytes"]
+        assert row["burst_us"] > 0
+
+
+def test_bench_measures_behind_a_context(path):
+    """The tokens before the prompt change the logits of what follows, and how they were fed does not."""
+    shared = ("bench", path, "--level=1", "--runs=1", "--decode-tokens=4", "--no-probe", "--json")
+    reports = [
+        json.loads(edge_run(*shared, f"--start={start}", f"--prompt-tokens={30 - start}").stdout)["levels"][0]
+        for start in (0, 20)
+    ]
+    assert [row["position"] for row in reports] == [0, 20]
+    assert "read_gb_per_s" not in reports[0]
+    assert reports[0]["logits_hash"] == reports[1]["logits_hash"]
+
+
+def test_weights_that_cannot_be_locked_say_why(path):
+    """The limit of locked memory binds only without the right to ignore it: the error names it, and a way out."""
+    script = 'ulimit -l 8; exec setpriv --bounding-set -ipc_lock --inh-caps -ipc_lock "$@"'
+    if shutil.which("setpriv") is None:
+        pytest.skip("setpriv is not installed")
+    command = ["bash", "-c", script, "-", str(edge_run_path()), "generate", str(path), "--prompt", "x", "--lock"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode == 0 or "setpriv" in result.stderr:
+        pytest.skip("this process may always lock memory")
+    assert "RLIMIT_MEMLOCK" in result.stderr
+    assert "hint: raise `ulimit -l`" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -138,7 +138,8 @@ Options parse_options(int n_arguments, char** arguments) {
             options.artifact = name;
         }
     }
-    if (options.artifact.empty() && options.command != "selftest") {
+    const bool needs_none = options.command == "selftest" || (options.command == "bench" && options.kernels);
+    if (options.artifact.empty() && !needs_none) {
         throw UsageError("no artifact was given\nhint: edge-run " + options.command + " model.edge");
     }
     return options;

@@ -11,6 +11,7 @@
 #include "kernels/registry.h"
 #include "program.h"
 #include "sha256.h"
+#include "threads.h"
 
 namespace edge::run {
 namespace {
@@ -99,14 +100,22 @@ Json bench_level(const ModelHandle& model, const Options& options) {
     const edge_level_info info = level_info(model, edge_model_level(model.get()));
     const Speed speed = measure(model, options);
     const int32_t n_threads = edge_model_n_threads(model.get());
-    const double gb_per_s = speed.decode_tokens_per_s * static_cast<double>(info.mapped_bytes) / 1e9;
-    const double bandwidth = options.no_probe ? 0 : read_bandwidth(n_threads, info.mapped_bytes);
+    const uint64_t token_bytes = edge_model_token_bytes(model.get());
+    const double gb_per_s = speed.decode_tokens_per_s * static_cast<double>(token_bytes) / 1e9;
+    const double bandwidth = options.no_probe ? 0 : read_bandwidth(n_threads, token_bytes);
+    ThreadPool pool(n_threads, options.load.pin_threads != 0);
     Json row = {{"level", info.index},
                 {"rate", info.rate},
                 {"mapped_bytes", info.mapped_bytes},
                 {"total_bytes", estimate(model, info.index).total_bytes},
                 {"isa", edge_isa()},
                 {"threads", n_threads},
+                {"context", edge_model_context_tokens(model.get())},
+                {"position", options.start_tokens},
+                {"prompt_tokens", options.prompt_tokens},
+                {"decode_tokens", options.decode_tokens},
+                {"token_bytes", token_bytes},
+                {"burst_us", measure_burst_us(pool)},
                 {"prefill_tokens_per_s", speed.prefill_tokens_per_s},
                 {"decode_tokens_per_s", speed.decode_tokens_per_s},
                 {"gb_per_s", gb_per_s},
@@ -123,9 +132,27 @@ std::string short_number(double value, const char* format) {
 
 Json measured(double value) { return std::isnan(value) ? Json() : Json(value); }
 
+// Every kernel that this machine runs, beside probes of what it can do at most.
+int bench_all_kernels(const Options& options) {
+    BenchOptions probe;
+    probe.n_threads = options.load.n_threads ? options.load.n_threads : usable_cores();
+    Json rows = Json::array();
+    for (const BenchResult& r : bench_kernels(probe)) {
+        rows.push_back({{"op", r.op}, {"isa", isa_text(r.isa)}, {"function", r.function}, {"shape", r.shape},
+                        {"gb_per_s", r.gb_per_s}, {"gmac_per_s", r.gmac_per_s}});
+        if (options.json) continue;
+        std::printf("%-14s %-11s %-34s %8.1f GB/s %8.1f GMAC/s\n", r.op.c_str(), isa_text(r.isa), r.shape.c_str(), r.gb_per_s,
+                    r.gmac_per_s);
+        std::fflush(stdout);
+    }
+    if (options.json) std::cout << Json{{"threads", probe.n_threads}, {"kernels", rows}}.dump() << "\n";
+    return 0;
+}
+
 }  // namespace
 
 int run_bench(const Options& options) {
+    if (options.kernels) return bench_all_kernels(options);
     Options each = options;
     Json rows = Json::array();
     ModelHandle model = load_model(options);

@@ -71,7 +71,9 @@ def run(
 ) -> None:
     """Continue a text with the largest level that fits."""
     text = sys.stdin.read() if prompt == "-" else prompt
-    model = _load(path, rate, budget, level, context=context, threads=threads, verify=verify, kv_bits=kv_bits, lock=lock)
+    model = _load(
+        path, rate, budget, level, context=context, threads=threads, verify=verify, kv_bits=kv_bits, lock=lock
+    )
     start = time.perf_counter()
     pieces = model.generate(
         text,
@@ -116,7 +118,9 @@ def chat(
 
     With --json: one object per answer, each on a line of its own.
     """
-    model = _load(path, rate, budget, level, context=context, threads=threads, verify=verify, kv_bits=kv_bits, lock=lock)
+    model = _load(
+        path, rate, budget, level, context=context, threads=threads, verify=verify, kv_bits=kv_bits, lock=lock
+    )
     messages = [{"role": "system", "content": system}] if system else []
     for line in _lines(show_sign=not as_json and sys.stdin.isatty()):
         messages.append({"role": "user", "content": line})
