@@ -130,5 +130,9 @@ def _unpack_units(data: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
 
 
 def _shifts(width: int) -> NDArray[np.uint8]:
-    """Where in a byte the parts of a plane stand: those of the first half in the low nibble; (8 / width, 1)."""
-    return np.arange(0, 8, width, dtype=np.uint8)[:, None]
+    """Where in a byte the parts of a plane stand: those of the first half in the low nibble; (8 / width, 1).
+
+    In the plane of 1 bit position p takes the place of p ^ 32: beside the 2 bits of the same code, not on them.
+    """
+    shifts = np.arange(0, 8, width, dtype=np.uint8)[:, None]
+    return shifts ^ np.uint8(2) if width == 1 else shifts

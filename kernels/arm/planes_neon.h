@@ -31,16 +31,22 @@ struct CodesQ2 {
     Columns read(const uint8_t* unit, int part) const { return tables.read(unit, part); }
 };
 
+// A nibble holds the two low bits of a code, where the plane of 2 has them, and two of the plane of 1, of which the part's own
+// is at another place in every part.
 struct CodesQ3 {
     static constexpr int kUnitBytes = 48;
-    int8x16_t table;
-    explicit CodesQ3(const Panel& w) : table(vld1q_s8(w.codebook)) {}
+    int8x16_t table[4];
+    explicit CodesQ3(const Panel& w) {
+        for (int part = 0; part < 4; ++part) {
+            int8_t values[16];
+            for (int i = 0; i < 16; ++i) values[i] = w.codebook[(part < 2 ? i & 3 : i >> 2) | (i >> (part ^ 2) & 1) << 2];
+            table[part] = vld1q_s8(values);
+        }
+    }
     Columns read(const uint8_t* unit, int part) const {
-        // Both codes of a position, in its nibbles: bits 0 and 1 out of `two`, bit 2 out of `one`.
-        const uint8x16_t two = vshlq_u8(vld1q_u8(unit + 16 * (part & 1)), vdupq_n_s8(static_cast<int8_t>(-(part & 2))));
-        const uint8x16_t one = vshlq_u8(vld1q_u8(unit + 32), vdupq_n_s8(static_cast<int8_t>(2 - part)));
-        const uint8x16_t codes = vorrq_u8(vandq_u8(two, vdupq_n_u8(0x33)), vandq_u8(one, vdupq_n_u8(0x44)));
-        return {vqtbl1q_s8(table, low_nibbles(codes)), vqtbl1q_s8(table, high_nibbles(codes))};
+        const uint8x16_t where = vdupq_n_u8(part < 2 ? 0x33 : 0xcc);
+        const uint8x16_t packed = vbslq_u8(where, vld1q_u8(unit + 16 * (part & 1)), vld1q_u8(unit + 32));
+        return {vqtbl1q_s8(table[part], low_nibbles(packed)), vqtbl1q_s8(table[part], high_nibbles(packed))};
     }
 };
 

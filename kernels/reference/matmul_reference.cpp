@@ -17,7 +17,8 @@ int64_t unit_of(const Panel& w, int tile, int column) {
 
 // The bits that a plane of `width` bits holds of one code (formats/SPEC.md rule 4.4).
 int plane_bits(const uint8_t* plane, int width, int row, int column) {
-    const int half = column % kUnitColumns / 4, position = 4 * row + column % 4, n_bytes = 16 * width;
+    const int half = column % kUnitColumns / 4, n_bytes = 16 * width;
+    const int position = (4 * row + column % 4) ^ (width == 1 ? 32 : 0);
     return plane[position % n_bytes] >> (4 * half + width * (position / n_bytes)) & ((1 << width) - 1);
 }
 

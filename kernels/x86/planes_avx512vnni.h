@@ -1,5 +1,5 @@
 // Codes of 2, 3 and 6 bits for 512-bit registers. A plane of 2 bits is 32 bytes that serve both halves of a register, one of
-// 1 bit 16 bytes that serve all four lanes: each lane takes its own bits, by a table of its own or by a shift of its own.
+// 1 bit 16 bytes that serve all four lanes: each lane picks its own bits by a table of its own.
 #pragma once
 #include "kernels/x86/matmul_avx512vnni.h"
 
@@ -28,22 +28,27 @@ struct CodesQ2 {
     }
 };
 
+// A nibble holds the two low bits of a code, where the plane of 2 has them, and two of the plane of 1, of which the lane's own
+// is at another place in every lane.
 struct CodesQ3 {
     static constexpr int kUnitBytes = 48;
     __m512i table;
     explicit CodesQ3(const Panel& w) {
-        const __m128i values = _mm_loadu_si128(reinterpret_cast<const __m128i*>(w.codebook));
-        table = _mm512_broadcast_i32x4(_mm_xor_si128(values, _mm_set1_epi8(-128)));
+        alignas(64) int8_t values[64];
+        for (int i = 0; i < 64; ++i) {
+            const int lane = i / 16, low = lane < 2 ? i & 3 : i >> 2 & 3, high = i >> (lane ^ 2) & 1;
+            values[i] = static_cast<int8_t>(w.codebook[low | high << 2] ^ -128);
+        }
+        table = _mm512_load_si512(values);
     }
     Columns read(const uint8_t* unit) const {
-        const __m512i two = _mm512_rorv_epi32(both_halves(unit), _mm512_set_epi32(2, 2, 2, 2, 2, 2, 2, 2, 0, 0, 0, 0, 0, 0, 0, 0));
-        const __m512i one = _mm512_rolv_epi32(
-            _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(unit + 32))),
-            _mm512_set_epi32(31, 31, 31, 31, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2));
-        // Both codes of a position, in its nibbles: bits 0 and 1 out of `two`, bit 2 out of `one`.
-        const __m512i both = _mm512_ternarylogic_epi32(_mm512_set1_epi8(0x33), two, one, 0xca);
-        const __m512i codes = _mm512_and_si512(both, _mm512_set1_epi8(0x77));
-        return {_mm512_shuffle_epi8(table, codes), _mm512_shuffle_epi8(table, _mm512_srli_epi16(codes, 4))};
+        const __m512i mask = _mm512_set1_epi8(15);
+        const __m512i where = _mm512_inserti64x4(_mm512_set1_epi8(0x33), _mm256_set1_epi8(static_cast<char>(0xcc)), 1);
+        const __m512i one = _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(unit + 32)));
+        constexpr int kSelect = 0xca;
+        const __m512i packed = _mm512_ternarylogic_epi32(where, both_halves(unit), one, kSelect);
+        return {_mm512_shuffle_epi8(table, _mm512_and_si512(packed, mask)),
+                _mm512_shuffle_epi8(table, _mm512_and_si512(_mm512_srli_epi16(packed, 4), mask))};
     }
 };
 

@@ -1,5 +1,6 @@
 // Codes of 2, 3 and 6 bits for 256-bit registers; include after the definition of IntDot (matmul_ymm.h). A plane of 2 bits is
-// 32 bytes that serve both parts of a unit, one of 1 bit 16 bytes that serve the four lanes of both.
+// 32 bytes that serve both parts of a unit, one of 1 bit 16 bytes that serve the four lanes of both: each lane picks its own
+// bits by a table of its own.
 #pragma once
 #include "kernels/x86/matmul_ymm.h"
 
@@ -29,21 +30,24 @@ struct CodesQ2 {
     }
 };
 
+// A nibble holds the two low bits of a code, where the plane of 2 has them, and two of the plane of 1, of which the lane's own
+// is at another place in every lane.
 struct CodesQ3 {
     static constexpr int kUnitBytes = 48;
-    __m256i table;
+    __m256i table[2];
     explicit CodesQ3(const Panel& w) {
-        const __m128i values = _mm_loadu_si128(reinterpret_cast<const __m128i*>(w.codebook));
-        table = _mm256_broadcastsi128_si256(_mm_xor_si128(values, _mm_set1_epi8(static_cast<char>(IntDot::kFlip))));
+        alignas(32) int8_t values[64];
+        for (int i = 0; i < 64; ++i) {
+            const int lane = i / 16, low = lane < 2 ? i & 3 : i >> 2 & 3, high = i >> (lane ^ 2) & 1;
+            values[i] = static_cast<int8_t>(w.codebook[low | high << 2] ^ -IntDot::kFlip);
+        }
+        for (int i = 0; i < 2; ++i) table[i] = _mm256_load_si256(reinterpret_cast<const __m256i*>(values + 32 * i));
     }
     __m256i read(const uint8_t* unit, int part, int half) const {
-        const __m256i lanes = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(unit + 32)));
-        const __m256i one = _mm256_srlv_epi32(lanes, _mm256_set_epi32(1, 1, 1, 1, 0, 0, 0, 0)), two = load_ymm(unit);
-        // Both codes of a position, in its nibbles: bits 0 and 1 out of `two`, bit 2 out of `one`.
-        const __m256i low = _mm256_and_si256(part == 0 ? two : _mm256_srli_epi16(two, 2), _mm256_set1_epi8(0x33));
-        const __m256i high = _mm256_and_si256(part == 0 ? _mm256_slli_epi16(one, 2) : one, _mm256_set1_epi8(0x44));
-        const __m256i codes = _mm256_or_si256(low, high);
-        return _mm256_shuffle_epi8(table, half == 0 ? codes : _mm256_srli_epi16(codes, 4));
+        const __m256i two = load_ymm(unit);
+        const __m256i one = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(unit + 32)));
+        const __m256i swap = _mm256_and_si256(_mm256_xor_si256(two, one), _mm256_set1_epi8(0x33));
+        return _mm256_shuffle_epi8(table[part], nibbles(_mm256_xor_si256(part == 0 ? one : two, swap), half));
     }
 };
 

@@ -73,7 +73,7 @@ int TestPanel::largest() const { return bits == 6 ? 31 : 127; }
 
 // Adds `width` bits of a code to a plane of a unit.
 static void add_to_plane(uint8_t* plane, int width, int row, int column, int code) {
-    const int position = 4 * row + column % 4, n_bytes = 16 * width;
+    const int position = (4 * row + column % 4) ^ (width == 1 ? 32 : 0), n_bytes = 16 * width;
     plane[position % n_bytes] |= static_cast<uint8_t>((code & ((1 << width) - 1)) << (column / 4 * 4 + width * (position / n_bytes)));
 }
 
