@@ -128,15 +128,18 @@ void ThreadPool::run(Function* function, void* context, int64_t total, int64_t s
     spin_until(burst_.gate, [](uint32_t gate) { return (gate & kInside) == 0; }, [](uint32_t) { std::this_thread::yield(); });
 }
 
-// A range is a part of what is left: large while there is much to do, small at the end, so that all threads end together.
+// A thread begins with a large part of its even share, so that it reads long stretches of memory; what is left then goes in
+// ranges that become smaller, so that all threads end together.
 void ThreadPool::take_ranges(int thread) {
-    const int64_t n_parts = 2 * static_cast<int64_t>(size());
+    const int64_t n_threads = size();
+    int64_t wanted = burst_.total * 3 / (4 * n_threads);
     for (int64_t begin = burst_.next.load(std::memory_order_relaxed); begin < burst_.total;) {
         const int64_t left = burst_.total - begin;
-        const int64_t end = begin + std::min(left, std::max(burst_.step, left / n_parts));
+        const int64_t end = begin + std::min(left, std::max(burst_.step, wanted));
         if (!burst_.next.compare_exchange_weak(begin, end, std::memory_order_relaxed)) continue;
         burst_.function(burst_.context, begin, end, thread);
         begin = burst_.next.load(std::memory_order_relaxed);
+        wanted = (burst_.total - begin) / (2 * n_threads);
     }
 }
 
