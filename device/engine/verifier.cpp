@@ -28,21 +28,33 @@ Verifier::~Verifier() {
 }
 
 void Verifier::work() {
+    if (jobs_.empty()) finish(State::passed, "");
+    while (take_run()) continue;
+}
+
+// Any number of threads may take runs; a run is one chain of hashing and stays with its thread. False when none is left.
+bool Verifier::take_run() {
+    if (stop_ || state_ != State::running) return false;
+    const size_t index = next_job_.fetch_add(1);
+    if (index >= jobs_.size()) return false;
+    check_run(jobs_[index]);
+    return true;
+}
+
+void Verifier::check_run(const Job& job) {
     constexpr uint64_t kStep = 1 << 20;  // between looks at stop_
-    for (const Job& job : jobs_) {
-        Sha256 hash;
-        for (uint64_t done = 0; done < job.n_bytes; done += kStep) {
-            if (stop_) return;
-            hash.update(job.data + done, static_cast<size_t>(std::min(kStep, job.n_bytes - done)));
-        }
-        const std::string found = hex(hash.finish());
-        if (found != job.sha256) {
-            return finish(State::failed, "run " + std::to_string(job.run) + " of the file has SHA-256 " + found +
-                                             ", its header says " + job.sha256 +
-                                             " (rule 5.4)\nhint: the file is damaged: copy it again");
-        }
+    Sha256 hash;
+    for (uint64_t done = 0; done < job.n_bytes; done += kStep) {
+        if (stop_) return;
+        hash.update(job.data + done, static_cast<size_t>(std::min(kStep, job.n_bytes - done)));
     }
-    finish(State::passed, "");
+    const std::string found = hex(hash.finish());
+    if (found != job.sha256) {
+        finish(State::failed, "run " + std::to_string(job.run) + " of the file has SHA-256 " + found + ", its header says " +
+                                  job.sha256 + " (rule 5.4)\nhint: the file is damaged: copy it again");
+    } else if (n_passed_.fetch_add(1) + 1 == jobs_.size()) {
+        finish(State::passed, "");
+    }
 }
 
 void Verifier::finish(State state, std::string failure) {
@@ -66,6 +78,7 @@ void Verifier::check() {
 
 bool Verifier::wait(const std::atomic<bool>& cancelled) {
     if (state_ == State::passed || (mode_ == EDGE_VERIFY_OFF && state_ != State::failed)) return true;
+    while (!cancelled && take_run()) continue;
     std::unique_lock lock(mutex_);
     while (state_ == State::running) {
         if (cancelled) return false;

@@ -25,7 +25,7 @@ public:
     // Checks all runs, if that has not happened, and waits for the result. Throws EDGE_BAD_HASH.
     void check();
 
-    // What results wait for: true at once when verification is off or has passed, false when `cancelled` becomes true while
+    // What results wait for; a caller that would wait hashes runs itself. True at once when verification is off or has passed, false when `cancelled` becomes true while
     // waiting. Throws EDGE_BAD_HASH.
     bool wait(const std::atomic<bool>& cancelled);
 
@@ -38,12 +38,16 @@ private:
         std::string sha256;
     };
     void work();
+    bool take_run();
+    void check_run(const Job& job);
     void finish(State state, std::string failure);
     [[noreturn]] void fail() const;
 
     std::vector<Job> jobs_;
     edge_verify mode_;
     std::atomic<State> state_{State::idle};
+    std::atomic<size_t> next_job_{0};  // the first that no thread took
+    std::atomic<size_t> n_passed_{0};
     std::atomic<bool> stop_{false};
     std::string failure_;
     std::mutex mutex_;
