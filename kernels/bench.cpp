@@ -72,7 +72,7 @@ struct Data {
     explicit Data(const BenchOptions& options)
         : memory_bytes(std::max<int64_t>(options.memory_bytes, 4 << 20)), n_threads(options.n_threads),
           weights(static_cast<size_t>(memory_bytes) + 4096), codes(size_t{kTokens} * kWidest), floats(size_t{kTokens} * kWidest),
-          more(size_t{kTokens} * kWidest), outputs(static_cast<size_t>(memory_bytes / 512) + size_t{kTokens} * kWidest),
+          more(size_t{kTokens} * kWidest), outputs(static_cast<size_t>(memory_bytes / 512) + size_t{kTokens} * kWidest + static_cast<size_t>(n_threads) * 32768),
           sums(size_t{kTokens} * 64) {
         uint32_t state = 1;
         const auto next = [&] { return state = state * 1664525u + 1013904223u, state >> 24; };
@@ -136,15 +136,23 @@ std::vector<Work> works_of_quantize(quantize_t* kernel, Data& data) {
              }}};
 }
 
+Work attention_work(attention_q8_t* kernel, Data& data, int bytes_per_value, int n_tokens) {
+    constexpr int kQueries = 4, kDims = 64;
+    const double macs = 2.0 * n_tokens * kQueries * Data::kKeys * kDims * data.n_threads;
+    const double bytes = n_tokens == 1 ? 2.0 * Data::kKeys * kDims * bytes_per_value * data.n_threads : 0.0;
+    const std::string tokens = std::to_string(n_tokens) + (n_tokens == 1 ? " token" : " tokens");
+    return {"1024 keys of 64, 4 queries, " + tokens, bytes, macs, [=, &data](int i, int) {
+                const uint16_t* scales = reinterpret_cast<const uint16_t*>(data.weights.data());
+                const uint8_t* values = data.weights.data() + 4096;
+                float* work = data.output(i, 32768);
+                kernel({data.floats.data(), values, scales, values + Data::kKeys * kDims * bytes_per_value, scales, work,
+                        work + 24576, kQueries * kDims, kQueries * kDims, 0.001f, n_tokens, kQueries, Data::kKeys - n_tokens + 1,
+                        kDims, kDims});
+            }};
+}
+
 std::vector<Work> attention_works(attention_q8_t* kernel, Data& data, int bytes_per_value) {
-    const double macs = 3.0 * Data::kKeys * 128 * data.n_threads;
-    return {{"1024 keys of 64, 3 queries", macs / 3 * bytes_per_value, macs, [=, &data](int i, int) {
-                 const uint16_t* scales = reinterpret_cast<const uint16_t*>(data.weights.data());
-                 const uint8_t* values = data.weights.data() + 4096;
-                 float* scores = data.output(i, 8192);
-                 kernel({data.floats.data(), values, scales, values + Data::kKeys * 128, scales, scores,
-                         scores + 3 * Data::kKeys, 0.001f, 3, Data::kKeys, 64, 64});
-             }}};
+    return {attention_work(kernel, data, bytes_per_value, 1), attention_work(kernel, data, bytes_per_value, 16)};
 }
 
 std::vector<Work> works_of_attention_q8(attention_q8_t* kernel, Data& data) { return attention_works(kernel, data, 1); }

@@ -60,24 +60,52 @@ using matmul_q4_t = matmul_t;
 using matmul_q6_t = matmul_t;
 using matmul_q8_t = matmul_t;
 
-// attention: one key/value head and the query heads that share it, one token.
-//   s[h][j] = dot(q[h], K[j]) * (k_scale[j] * softmax_scale), j in [0, n_keys)
-//   m = max_j s; e = edge_exp(s - m); out[h] = (sum_j e[j] * v_scale[j] * V[j]) * (1 / sum_j e[j])
-// dot and `sum e`: the 16-lane rule. The sum over V runs in order of j: acc = fma(e[j] * v_scale[j], V[j][c], acc).
-// For float16 caches both scales are 1.
+// attention: one key/value head, the query heads that share it, and tokens in a row; token t sees keys [0, n_keys + t).
+//
+// attention_q8. Each query vector is quantized as by `quantize` with one group: codes a[h], f = scale * softmax_scale.
+// Keys are taken in blocks of kKeyBlock, at fixed positions, in order; with m = -3.4e38, lanes l[16] = 0, acc = 0 before:
+//   s[j] = float(sum_c a[h][c] * K[j][c]) * (k_scale[j] * f) for each key j of the block that the token sees
+//   m' = max(m, max_j s[j]); factor = edge_exp(m - m'); e[j] = edge_exp(s[j] - m')
+//   l = l * factor, then lane j % 16 adds e[j] in order of j
+//   w[j] = e[j] * v_scale[j]; most = max_j w[j]; p[j] = round-half-even(w[j] * (most >= 1e-30 ? 255 / most : 0)) as uint8
+//   acc[c] = fma(float(sum_j p[j] * V[j][c]), most / 255, acc[c] * factor);   m = m'
+// and out[h][c] = acc[c] * (1 / sum l), the lanes added pairwise as above.
+//
+// attention_f16. s[h][j] = dot(q[h], K[j]) * softmax_scale, j in [0, n_keys + t); m = max_j s; e = edge_exp(s - m);
+//   out[h] = (sum_j e[j] * V[j]) * (1 / sum_j e[j])
+// dot and `sum e`: the 16-lane rule. The sum over V runs in order of j: acc = fma(e[j], V[j][c], acc).
+inline constexpr int kKeyBlock = 64;
+
+// Where the 8-bit caches hold a code: keys in tiles of 16, four elements of each in turn; values by fours of keys. Both hold
+// whole blocks of keys (what lies behind the last key is read but not used), and values whole 16s of elements.
+static inline int64_t key_code_index(int64_t key, int64_t element, int64_t qk) {
+    return key / 16 * 16 * qk + element / 4 * 64 + key % 16 * 4 + element % 4;
+}
+static inline int64_t padded_values(int64_t vo) { return (vo + 15) / 16 * 16; }
+static inline int64_t value_code_index(int64_t key, int64_t element, int64_t vo) {
+    return (key / 4 * padded_values(vo) + element) * 4 + key % 4;
+}
+
 struct AttentionArgs {
-    const float* q;             // (n_queries, qk)
-    const void* k;              // (n_keys, qk) int8 or float16
-    const uint16_t* k_scales;   // (n_keys) float16; unused for float16 caches
-    const void* v;              // (n_keys, vo)
+    const float* q;             // (n_tokens, n_queries, qk), tokens q_stride apart
+    const void* k;              // int8: key_code_index(); float16: (keys, qk)
+    const uint16_t* k_scales;   // (keys, in whole blocks) float16; unused for float16 caches
+    const void* v;              // int8: value_code_index(); float16: (keys, vo)
     const uint16_t* v_scales;
-    float* scores;              // workspace: (n_queries, n_keys rounded up to 16); overwritten
-    float* out;                 // (n_queries, vo)
+    float* work;                // attention_q8_work() or attention_f16_work() floats, 64-byte aligned; overwritten
+    float* out;                 // (n_tokens, n_queries, vo), tokens out_stride apart
+    int64_t q_stride, out_stride;
     float softmax_scale;
-    int32_t n_queries, n_keys, qk, vo;   // all >= 1; qk, vo: multiples of 8
+    int32_t n_tokens, n_queries, n_keys, qk, vo;   // all >= 1; qk, vo: multiples of 8
 };
 using attention_q8_t = void(const AttentionArgs& args);
 using attention_f16_t = void(const AttentionArgs& args);
+
+// Floats of work space. Rows: n_tokens * n_queries; keys: those of the last token.
+static inline int64_t attention_q8_work(int64_t n_rows, int64_t qk, int64_t vo) {
+    return n_rows * ((qk + 63) / 64 * 16 + padded_values(vo) + 16) + (3 * n_rows + 15) / 16 * 16;
+}
+static inline int64_t attention_f16_work(int64_t n_queries, int64_t n_keys) { return n_queries * ((n_keys + 15) / 16 * 16); }
 
 // rms_norm: sum of squares by the 16-lane rule; y = (x * (1 / sqrt(sum / n + eps))) * gain; n: multiple of 8; y may be x
 using rms_norm_t = void(const float* x, const float* gain, float eps, int n, float* y);

@@ -1,27 +1,30 @@
 #include "kv_cache.h"
 
+#include <cstring>
+
 #include "bytes.h"
 #include "kernels/registry.h"
 
 namespace edge {
 
 KvCache::KvCache(Arena& arena, const Weights& weights, int32_t n_tokens, int32_t bits)
-    : n_tokens_(n_tokens), bits_(bits), keys_(weights.blocks.size()), values_(weights.blocks.size()) {
+    : n_tokens_(bits == 8 ? (int64_t{n_tokens} + kKeyBlock - 1) / kKeyBlock * kKeyBlock : n_tokens), bits_(bits), keys_(weights.blocks.size()),
+      values_(weights.blocks.size()) {
     for (size_t b = 0; b < weights.blocks.size(); ++b) {
         const Block& block = weights.blocks[b];
         if (block.kind != BlockKind::attention || block.dropped) continue;
-        keys_[b] = take(arena, block.n_kv_heads, block.qk);
-        values_[b] = take(arena, block.n_kv_heads, block.vo);
+        keys_[b] = take(arena, block.n_kv_heads, block.qk, block.qk);
+        values_[b] = take(arena, block.n_kv_heads, block.vo, bits == 8 ? padded_values(block.vo) : block.vo);
     }
 }
 
-KvCache::Plane KvCache::take(Arena& arena, int32_t n_heads, int32_t dims) const {
+KvCache::Plane KvCache::take(Arena& arena, int32_t n_heads, int32_t dims, int64_t held_dims) const {
     Plane plane;
     plane.dims = dims;
     const uint64_t n_tokens = static_cast<uint64_t>(n_tokens_);
-    const uint64_t row_bytes = static_cast<uint64_t>(dims) * static_cast<uint64_t>(bits_) / 8;
+    const uint64_t row_bytes = static_cast<uint64_t>(held_dims) * static_cast<uint64_t>(bits_) / 8;
     const uint64_t head_bytes = align_bytes(multiply_bytes(n_tokens, row_bytes), 64);
-    const uint64_t head_scales = bits_ == 8 ? align_bytes(n_tokens, 32) : 0;
+    const uint64_t head_scales = bits_ == 8 ? n_tokens : 0;
     plane.head_bytes = static_cast<int64_t>(head_bytes);
     plane.head_scales = static_cast<int64_t>(head_scales);
     plane.data = arena.take<uint8_t>(multiply_bytes(static_cast<uint64_t>(n_heads), head_bytes));
@@ -29,18 +32,21 @@ KvCache::Plane KvCache::take(Arena& arena, int32_t n_heads, int32_t dims) const 
     return plane;
 }
 
-void KvCache::put(const Plane& plane, int head, int64_t position, const float* values) const {
-    uint8_t* row = plane.data + head * plane.head_bytes + position * plane.dims * bits_ / 8;
-    if (bits_ == 8) {
-        ops().store_q8(values, plane.dims, reinterpret_cast<int8_t*>(row), plane.scales + head * plane.head_scales + position);
-    } else {
-        ops().store_f16(values, plane.dims, reinterpret_cast<uint16_t*>(row));
+void KvCache::store(int block, int head, int64_t position, const float* key, const float* value, int8_t* codes) const {
+    const Plane& keys = keys_[static_cast<size_t>(block)];
+    const Plane& values = values_[static_cast<size_t>(block)];
+    uint8_t* k = keys.data + head * keys.head_bytes;
+    uint8_t* v = values.data + head * values.head_bytes;
+    if (bits_ != 8) {
+        ops().store_f16(key, keys.dims, reinterpret_cast<uint16_t*>(k) + position * keys.dims);
+        ops().store_f16(value, values.dims, reinterpret_cast<uint16_t*>(v) + position * values.dims);
+        return;
     }
-}
-
-void KvCache::store(int block, int head, int64_t position, const float* key, const float* value) const {
-    put(keys_[static_cast<size_t>(block)], head, position, key);
-    put(values_[static_cast<size_t>(block)], head, position, value);
+    ops().store_q8(key, keys.dims, codes, keys.scales + head * keys.head_scales + position);
+    for (int c = 0; c < keys.dims; c += 4) std::memcpy(k + key_code_index(position, c, keys.dims), codes + c, 4);
+    ops().store_q8(value, values.dims, codes, values.scales + head * values.head_scales + position);
+    uint8_t* column = v + value_code_index(position, 0, values.dims);
+    for (int c = 0; c < values.dims; ++c) column[4 * c] = static_cast<uint8_t>(codes[c]);
 }
 
 void KvCache::view(int block, int head, AttentionArgs& args) const {

@@ -8,14 +8,15 @@
 
 namespace edge {
 
-// Per block, key/value head and token one vector of keys and one of values: int8 codes with a float16 scale each, or
-// float16. Heads of one block lie apart so that attention reads one head's tokens in sequence.
+// Per block, key/value head and token one vector of keys and one of values: int8 codes with a float16 scale each, laid out
+// for the dot products of kernels/ops.h, or float16 in rows. Heads of one block lie apart so that attention reads one
+// head's tokens in sequence.
 class KvCache {
 public:
     KvCache(Arena& arena, const Weights& weights, int32_t n_tokens, int32_t bits);
 
-    // Stores key (qk) and value (vo) of one head for the token at `position`.
-    void store(int block, int head, int64_t position, const float* key, const float* value) const;
+    // Stores key (qk) and value (vo) of one head for the token at `position`; `codes` is scratch for the longer of the two.
+    void store(int block, int head, int64_t position, const float* key, const float* value, int8_t* codes) const;
 
     // Fills the cache fields of `args` for this head.
     void view(int block, int head, AttentionArgs& args) const;
@@ -30,10 +31,9 @@ private:
         int64_t head_bytes = 0;   // from one head to the next
         int64_t head_scales = 0;
     };
-    Plane take(Arena& arena, int32_t n_heads, int32_t dims) const;
-    void put(const Plane& plane, int head, int64_t position, const float* values) const;
+    Plane take(Arena& arena, int32_t n_heads, int32_t dims, int64_t held_dims) const;
 
-    int32_t n_tokens_;
+    int64_t n_tokens_;  // with 8 bits in whole blocks of keys
     int32_t bits_;
     std::vector<Plane> keys_, values_;  // by block; empty planes for other blocks
 };

@@ -10,7 +10,7 @@ namespace edge {
 struct SessionMemory {
     SessionMemory(Arena& kv_arena, Arena& work_arena, const Weights& weights, const Demand& demand)
         : cache(kv_arena, weights, demand.context_tokens, demand.kv_bits),
-          workspace(work_arena, weights, demand.context_tokens, demand.n_threads, demand.chunk_tokens),
+          workspace(work_arena, weights, demand.context_tokens, demand.kv_bits, demand.n_threads, demand.chunk_tokens),
           sampler(work_arena, weights.vocab_size),
           history(work_arena.take<int32_t>(static_cast<uint64_t>(demand.context_tokens))) {}
 

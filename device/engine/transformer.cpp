@@ -150,9 +150,10 @@ void Transformer::attention(const Block& block, int index, int n, int64_t positi
     multiply({{&block.q, work_.wide1, wide}, {&block.k, work_.keys, kv}, {&block.v, work_.values, kv}}, n);
     pool_.each(n, [&](int64_t t, int thread) { turn_and_store(block, index, static_cast<int>(t), position + t, thread); });
     const int64_t n_heads = block.n_kv_heads;
-    pool_.each(n * n_heads, [&](int64_t item, int thread) {
-        const int token = static_cast<int>(item / n_heads);
-        attend(block, index, static_cast<int>(item % n_heads), token, position + token, thread);
+    const int step = attention_tokens(block.n_heads / block.n_kv_heads);
+    pool_.each((n + step - 1) / step * n_heads, [&](int64_t item, int thread) {
+        const int token = static_cast<int>(item / n_heads) * step;
+        attend(block, index, static_cast<int>(item % n_heads), token, std::min(step, n - token), position + token, thread);
     });
     shape_activations(block.o.columns, block.o.group);
     const auto merge = [&](int64_t t, int) {
@@ -177,19 +178,21 @@ void Transformer::turn_and_store(const Block& block, int index, int token, int64
     ops().rope({k, own.cosine, own.sine, own.key, block.n_kv_heads, block.n_kv_heads, block.qk, block.qk_quantum});
     ops().rope({v, nullptr, nullptr, own.value, block.n_kv_heads, block.n_kv_heads, block.vo, block.vo_quantum});
     for (int head = 0; head < block.n_kv_heads; ++head) {
-        cache_.store(index, head, position, own.key + head * block.qk, own.value + head * block.vo);
+        cache_.store(index, head, position, own.key + head * block.qk, own.value + head * block.vo, own.codes);
     }
 }
 
-// The query heads of one key/value head, from wide2 to wide1, both head-major.
-void Transformer::attend(const Block& block, int index, int head, int token, int64_t position, int thread) {
+// The query heads of one key/value head, of n tokens, from wide2 to wide1, both head-major.
+void Transformer::attend(const Block& block, int index, int head, int token, int n, int64_t position, int thread) {
     const int n_queries = block.n_heads / block.n_kv_heads;
     AttentionArgs args{};
     cache_.view(index, head, args);
     args.q = work_.wide2 + token * work_.wide + int64_t{head} * n_queries * block.qk;
     args.out = work_.wide1 + token * work_.wide + int64_t{head} * n_queries * block.vo;
-    args.scores = work_.threads[static_cast<size_t>(thread)].scores;
+    args.q_stride = args.out_stride = work_.wide;
+    args.work = work_.threads[static_cast<size_t>(thread)].attention;
     args.softmax_scale = block.softmax_scale;
+    args.n_tokens = n;
     args.n_queries = n_queries;
     args.n_keys = static_cast<int32_t>(position + 1);
     if (cache_.bits() == 8) {

@@ -40,7 +40,7 @@ private:
     void multiply_part(const Product& product, int n, int64_t low, int64_t high);
     void attention(const Block& block, int index, int n, int64_t position);
     void turn_and_store(const Block& block, int index, int token, int64_t position, int thread);
-    void attend(const Block& block, int index, int head, int token, int64_t position, int thread);
+    void attend(const Block& block, int index, int head, int token, int n, int64_t position, int thread);
     void mlp(const Block& block, int n);
 
     const Weights& weights_;

@@ -10,7 +10,7 @@ namespace {
 constexpr int32_t kChunkTokens = 128;
 
 struct Extents {
-    int64_t wide = 0, kv = 0, scores = 0;
+    int64_t wide = 0, kv = 0, head = 0, attention = 0;
     int64_t columns = 0, groups = 0;  // of quantized activations
 
     void reads(const Weight& weight) {
@@ -19,7 +19,7 @@ struct Extents {
     }
 };
 
-Extents measure(const Weights& weights, int32_t context_tokens) {
+Extents measure(const Weights& weights, int32_t context_tokens, int32_t kv_bits) {
     Extents e;
     e.reads(weights.head);
     for (const Block& block : weights.blocks) {
@@ -28,7 +28,11 @@ Extents measure(const Weights& weights, int32_t context_tokens) {
             const int64_t head = std::max(block.qk, block.vo);
             e.wide = std::max(e.wide, block.n_heads * head);
             e.kv = std::max(e.kv, block.n_kv_heads * head);
-            e.scores = std::max(e.scores, int64_t{block.n_heads / block.n_kv_heads} * ((int64_t{context_tokens} + 15) / 16 * 16));
+            e.head = std::max<int64_t>(e.head, head);
+            const int n_queries = block.n_heads / block.n_kv_heads;
+            const int64_t rows = int64_t{n_queries} * attention_tokens(n_queries);
+            e.attention = std::max(e.attention, kv_bits == 8 ? attention_q8_work(rows, block.qk, block.vo)
+                                                             : attention_f16_work(n_queries, context_tokens));
             for (const Weight* weight : {&block.q, &block.o}) e.reads(*weight);
         } else {
             e.wide = std::max<int64_t>(e.wide, block.width);
@@ -40,10 +44,10 @@ Extents measure(const Weights& weights, int32_t context_tokens) {
 
 }  // namespace
 
-Workspace::Workspace(Arena& arena, const Weights& weights, int32_t context_tokens, int n_threads,
+Workspace::Workspace(Arena& arena, const Weights& weights, int32_t context_tokens, int32_t kv_bits, int n_threads,
                      int32_t chunk_tokens)
     : n(std::min(chunk_tokens ? chunk_tokens : kChunkTokens, context_tokens)), threads(static_cast<size_t>(n_threads)) {
-    const Extents e = measure(weights, context_tokens);
+    const Extents e = measure(weights, context_tokens, kv_bits);
     const auto rows = [&](int64_t length) { return multiply_bytes(static_cast<uint64_t>(n), static_cast<uint64_t>(length)); };
     wide = e.wide;
     kv = e.kv;
@@ -60,11 +64,12 @@ Workspace::Workspace(Arena& arena, const Weights& weights, int32_t context_token
     activations.sums = arena.take<int32_t>(rows(activations.group_stride));
     logits = arena.take<float>(static_cast<uint64_t>(weights.vocab_size));
     for (Thread& thread : threads) {
-        thread.scores = arena.take<float>(static_cast<uint64_t>(e.scores));
+        thread.attention = arena.take<float>(static_cast<uint64_t>(e.attention));
         thread.cosine = arena.take<float>(static_cast<uint64_t>(kv));
         thread.sine = arena.take<float>(static_cast<uint64_t>(kv));
         thread.key = arena.take<float>(static_cast<uint64_t>(kv));
         thread.value = arena.take<float>(static_cast<uint64_t>(kv));
+        thread.codes = arena.take<int8_t>(static_cast<uint64_t>(e.head));
     }
 }
 

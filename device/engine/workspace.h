@@ -8,16 +8,20 @@
 
 namespace edge {
 
+// Tokens that attention takes together: each block of keys is read once for about 64 query vectors.
+inline int attention_tokens(int n_queries) { return n_queries < 64 ? 64 / n_queries : 1; }
+
 // n: tokens of a chunk, as many as a prefill pushes through the layers together (0: 128). Wide rows hold whatever a block needs at that moment: queries, head outputs, gate or up.
 struct Workspace {
-    Workspace(Arena& arena, const Weights& weights, int32_t context_tokens, int n_threads, int32_t chunk_tokens);
+    Workspace(Arena& arena, const Weights& weights, int32_t context_tokens, int32_t kv_bits, int n_threads, int32_t chunk_tokens);
 
     struct Thread {
-        float* scores;        // (queries per key/value head, context rounded up to 16)
+        float* attention;     // work space of the attention kernel
         float* cosine;        // (n_kv_heads * qk / 2)
         float* sine;
         float* key;           // (n_kv_heads * qk) head-major
         float* value;         // (n_kv_heads * vo)
+        int8_t* codes;        // of one head's key or value
     };
 
     int32_t n;

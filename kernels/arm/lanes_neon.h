@@ -76,6 +76,10 @@ inline float sum(Lanes a) {
 }
 inline float largest(Lanes a) { return vmaxvq_f32(vmaxq_f32(vmaxq_f32(a.v[0], a.v[2]), vmaxq_f32(a.v[1], a.v[3]))); }
 
+inline Lanes from_ints(const int32_t* p) {
+    return {{vcvtq_f32_s32(vld1q_s32(p)), vcvtq_f32_s32(vld1q_s32(p + 4)), vcvtq_f32_s32(vld1q_s32(p + 8)),
+             vcvtq_f32_s32(vld1q_s32(p + 12))}};
+}
 inline Ints no_ints() { return {{vdupq_n_s32(0), vdupq_n_s32(0), vdupq_n_s32(0), vdupq_n_s32(0)}}; }
 inline Ints round_half_even(Lanes a) {
     return {{vcvtnq_s32_f32(a.v[0]), vcvtnq_s32_f32(a.v[1]), vcvtnq_s32_f32(a.v[2]), vcvtnq_s32_f32(a.v[3])}};
@@ -91,6 +95,14 @@ inline void store8_i8(int8_t* p, Ints a) { vst1_s8(p, pack_i8(a.v[0], a.v[1])); 
 inline void store_i8(int8_t* p, Ints a) {
     store8_i8(p, a);
     vst1_s8(p + 8, pack_i8(a.v[2], a.v[3]));
+}
+inline uint8x8_t pack_u8(int32x4_t low, int32x4_t high) {
+    return vqmovun_s16(vcombine_s16(vqmovn_s32(low), vqmovn_s32(high)));
+}
+// Values from 0 to 255.
+inline void store_u8(uint8_t* p, Ints a) {
+    vst1_u8(p, pack_u8(a.v[0], a.v[1]));
+    vst1_u8(p + 8, pack_u8(a.v[2], a.v[3]));
 }
 
 }  // namespace

@@ -1,10 +1,11 @@
-#include "kernels/x86/lanes_avx2.h"
-#include "kernels/lanes/attention.h"
+#include "kernels/x86/dot_avx2.h"
+
+#include "kernels/x86/attention_ymm.h"
 
 namespace edge {
 
 attention_q8_t attention_q8_avx2;
 
-void attention_q8_avx2(const AttentionArgs& args) { attend_all<Int8Cache>(args); }
+void attention_q8_avx2(const AttentionArgs& args) { attend_q8<YmmDots>(args); }
 
 }  // namespace edge

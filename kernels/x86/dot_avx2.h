@@ -15,6 +15,22 @@ struct IntDot {
         const __m256i pairs = _mm256_maddubs_epi16(w.magnitude, _mm256_sign_epi8(a, w.value));
         return _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
     }
+
+    // Up to 255 times a signed byte does not fit the sums of pairs above: products of 16 bits, even and odd bytes apart.
+    struct Unsigned {
+        __m256i even, odd;
+    };
+    struct Signed {
+        __m256i even, odd;
+    };
+    static Unsigned prepare_unsigned(__m256i p) {
+        return {_mm256_and_si256(p, _mm256_set1_epi16(255)), _mm256_srli_epi16(p, 8)};
+    }
+    static Signed prepare_signed(__m256i v) { return {_mm256_srai_epi16(_mm256_slli_epi16(v, 8), 8), _mm256_srai_epi16(v, 8)}; }
+    static __m256i add(__m256i sums, const Unsigned& p, const Signed& v) {
+        const __m256i even = _mm256_madd_epi16(p.even, v.even), odd = _mm256_madd_epi16(p.odd, v.odd);
+        return _mm256_add_epi32(sums, _mm256_add_epi32(even, odd));
+    }
 };
 
 }  // namespace

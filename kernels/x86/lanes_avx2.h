@@ -75,6 +75,10 @@ inline float largest(Lanes a) {
     return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
 }
 
+inline __m256 eight_from_ints(const int32_t* p) {
+    return _mm256_cvtepi32_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+inline Lanes from_ints(const int32_t* p) { return {eight_from_ints(p), eight_from_ints(p + 8)}; }
 inline Ints no_ints() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
 inline Ints round_half_even(Lanes a) { return {_mm256_cvtps_epi32(a.low), _mm256_cvtps_epi32(a.high)}; }
 inline Ints add(Ints a, Ints b) { return {_mm256_add_epi32(a.low, b.low), _mm256_add_epi32(a.high, b.high)}; }
@@ -91,6 +95,12 @@ inline __m128i pack_i8(Ints a) {
 }
 inline void store_i8(int8_t* p, Ints a) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), pack_i8(a)); }
 inline void store8_i8(int8_t* p, Ints a) { _mm_storel_epi64(reinterpret_cast<__m128i*>(p), pack_i8(a)); }
+// Values from 0 to 255.
+inline void store_u8(uint8_t* p, Ints a) {
+    const __m128i low = _mm_packs_epi32(_mm256_castsi256_si128(a.low), _mm256_extracti128_si256(a.low, 1));
+    const __m128i high = _mm_packs_epi32(_mm256_castsi256_si128(a.high), _mm256_extracti128_si256(a.high, 1));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm_packus_epi16(low, high));
+}
 
 }  // namespace
 }  // namespace edge

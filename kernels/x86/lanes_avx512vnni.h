@@ -61,12 +61,15 @@ inline float sum(Lanes a) {
 }
 inline float largest(Lanes a) { return _mm512_reduce_max_ps(a.v); }
 
+inline Lanes from_ints(const int32_t* p) { return {_mm512_cvtepi32_ps(_mm512_loadu_si512(p))}; }
 inline Ints no_ints() { return {_mm512_setzero_si512()}; }
 inline Ints round_half_even(Lanes a) { return {_mm512_cvtps_epi32(a.v)}; }
 inline Ints add(Ints a, Ints b) { return {_mm512_add_epi32(a.v, b.v)}; }
 inline int32_t sum(Ints a) { return _mm512_reduce_add_epi32(a.v); }
 inline void store_i8(int8_t* p, Ints a) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtsepi32_epi8(a.v)); }
 inline void store8_i8(int8_t* p, Ints a) { _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm512_cvtsepi32_epi8(a.v)); }
+// Values from 0 to 255.
+inline void store_u8(uint8_t* p, Ints a) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(a.v)); }
 
 }  // namespace
 }  // namespace edge

@@ -61,16 +61,18 @@ void test_bytes() {
     for (const int level : {0, 1}) {
         const int64_t dims = level ? 32 : 16;
         const Needs eight = level_needs(a, level, {100, 8, 2}), sixteen = level_needs(a, level, {100, 16, 2});
-        // Keys and values of 2 heads: 100 rows of `dims` bytes, whole lines of 64; one float16 scale a row, likewise.
-        const uint64_t plane = (100 * static_cast<uint64_t>(dims) + 63) / 64 * 64, scales = 256;
+        // Keys and values of 2 heads: 128 rows (two blocks of 64) of `dims` bytes with one float16 scale each; 16-bit caches
+        // hold 100 rows, in whole lines of 64 bytes.
+        const uint64_t plane = 128 * static_cast<uint64_t>(dims), scales = 256;
         check(eight.kv_bytes == 2 * 2 * (plane + scales), "8 bit cache of level " + std::to_string(level));
         check(sixteen.kv_bytes == 2 * 2 * ((200 * static_cast<uint64_t>(dims) + 63) / 64 * 64), "16 bit cache");
         check(eight.mapped_bytes == a.levels[static_cast<size_t>(level)].mapped_bytes, "mapped");
         check(eight.total_bytes == eight.mapped_bytes + eight.kv_bytes + eight.workspace_bytes, "total");
     }
     const uint64_t one = level_needs(a, 1, {100, 8, 1}).workspace_bytes, four = level_needs(a, 1, {100, 8, 4}).workspace_bytes;
-    const uint64_t scores = 2 * 112 * 4, vectors = 4 * (kKvHeads * 32 * 4);  // per thread
-    check(four - one == 3 * (scores + vectors), "workspace per thread");
+    // Per thread: 64 query vectors (32 codes in a line of 64 bytes, 32 sums, 16 lanes, 3 numbers); a head's codes in a line.
+    const uint64_t attention = 64 * (64 + 4 * (32 + 16 + 3)), vectors = 4 * (kKvHeads * 32 * 4), codes = 64;
+    check(four - one == 3 * (attention + vectors + codes), "workspace per thread");
     check(level_needs(a, 1, {std::numeric_limits<int32_t>::max(), 16, 256}).total_bytes > uint64_t{1} << 40, "no overflow");
 }
 

@@ -29,13 +29,19 @@ std::string chosen(const std::string& op) {
 
 struct Expected {
     Isa isa;
-    const char* lanes;  // the set whose attention, norm and activation kernels it uses
+    const char* lanes;  // the set whose norm, activation and 16-bit attention kernels it uses
+    const char* dots;   // the set whose 8-bit attention it uses
 };
 
 // Written by hand, so that a wrong order or closure shows.
 constexpr Expected kExpected[] = {
-    {Isa::reference, "reference"}, {Isa::avx2, "avx2"},   {Isa::avxvnni, "avx2"}, {Isa::avx512vnni, "avx512vnni"},
-    {Isa::neon, "neon"},           {Isa::dotprod, "neon"}, {Isa::i8mm, "neon"},
+    {Isa::reference, "reference", "reference"},
+    {Isa::avx2, "avx2", "avx2"},
+    {Isa::avxvnni, "avx2", "avxvnni"},
+    {Isa::avx512vnni, "avx512vnni", "avx512vnni"},
+    {Isa::neon, "neon", "neon"},
+    {Isa::dotprod, "neon", "dotprod"},
+    {Isa::i8mm, "neon", "dotprod"},
 };
 
 void check_forced(const Expected& expected) {
@@ -54,9 +60,10 @@ void check_forced(const Expected& expected) {
     for (const char* op : {"matmul_q4", "matmul_q8", "dot_peak"}) {
         check(chosen(op) == std::string(op) + "_" + name, std::string(op) + " forced to " + name + " is " + chosen(op));
     }
-    for (const char* op : {"quantize", "attention_q8", "attention_f16", "rms_norm", "silu_mul"}) {
+    for (const char* op : {"quantize", "attention_f16", "rms_norm", "silu_mul"}) {
         check(chosen(op) == std::string(op) + "_" + expected.lanes, std::string(op) + " under " + name + " is " + chosen(op));
     }
+    check(chosen("attention_q8") == std::string("attention_q8_") + expected.dots, "attention_q8 under " + name);
     for (const char* op : {"rope", "merge_heads", "embed_row_q8", "store_q8", "store_f16"}) {
         check(chosen(op) == std::string(op) + "_reference", std::string(op) + " under " + name + " is " + chosen(op));
     }

@@ -1,5 +1,6 @@
 // The reference kernels against hand-worked cases and against plain double-precision formulas, within derived bounds.
 // kEps is half a unit in the last place: the relative error of one rounded operation.
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 
@@ -123,60 +124,95 @@ void test_quantize() {
 }
 
 // Scores carry (qk / 16 + 8) roundings; a weight's relative error is that of its exponent, twice (its own and the sum's),
-// and of edge_exp (2 ulp = 4 kEps), twice; then n_keys + 20 roundings of sums and products.
+// and of edge_exp (2 ulp = 4 kEps), twice; then n_keys + 20 roundings of sums and products. With 8 bits a query element is
+// off by half a step of the vector's largest / 127, and a weight by half a step of its block's largest / 255; a block
+// whose largest score rises adds 2 roundings and an edge_exp.
+struct ExactAttention {
+    std::vector<double> k, v;  // (n_keys, qk), (n_keys, vo)
+    const std::vector<float>& q;
+    int n_queries, n_keys, qk, vo;
+    bool is_q8;
+
+    double value_scale(int key) const {
+        double largest = 0;
+        for (int c = 0; c < vo; ++c) largest = std::max(largest, std::fabs(v[size_t(key * vo + c)]));
+        return largest / 127;
+    }
+
+    void compare(int token, int seen, const float* out) const {
+        for (int h = 0; h < n_queries; ++h) {
+            const float* query = q.data() + (token * n_queries + h) * qk;
+            std::vector<double> s(static_cast<size_t>(seen)), magnitudes(s), shifts(s);
+            double largest = 0, total = 0;
+            for (int c = 0; c < qk; ++c) largest = std::max(largest, std::fabs(static_cast<double>(query[c])));
+            const double step = is_q8 ? largest / 127 * 0.50001 : 0.0;
+            for (int j = 0; j < seen; ++j) {
+                for (int c = 0; c < qk; ++c) {
+                    const double key = k[size_t(j * qk + c)] * 0.25;
+                    s[size_t(j)] += query[c] * key;
+                    magnitudes[size_t(j)] += std::fabs(query[c] * key) + step * std::fabs(key);
+                    shifts[size_t(j)] += step * std::fabs(key);
+                }
+            }
+            const double most = *std::max_element(s.begin(), s.end());
+            const double spread = *std::max_element(magnitudes.begin(), magnitudes.end());
+            const double score_error = *std::max_element(shifts.begin(), shifts.end());
+            for (double& each : s) total += each = std::exp(each - most);
+            const double rounding = 2 * (spread * (qk / 16 + 12) * kEps + 4 * kEps) + (seen + 20) * kEps;
+            const double relative = std::expm1(2 * score_error) + rounding * std::exp(2 * score_error) + (is_q8 ? 20 * kEps : 0.0);
+            for (int c = 0; c < vo; ++c) {
+                double exact = 0, bound = 0;
+                for (int first = 0; first < seen; first += kKeyBlock) {
+                    double weights_step = 0, codes = 0;  // of a block: largest weight as the kernel scales it, sum of |codes|
+                    for (int j = first; j < seen && j < first + kKeyBlock; ++j) {
+                        const double part = s[size_t(j)] / total * v[size_t(j * vo + c)];
+                        exact += part, bound += relative * std::fabs(part);
+                        const double scale = value_scale(j);
+                        weights_step = std::fmax(weights_step, s[size_t(j)] / total * scale);
+                        codes += std::fabs(v[size_t(j * vo + c)]) / scale;
+                    }
+                    bound += (is_q8 ? 0.501 / 255 : 0.0) * weights_step * codes * (1 + relative);
+                }
+                check(std::fabs(out[h * vo + c] - exact) <= 1.01 * bound, "attention against double");
+            }
+        }
+    }
+};
+
 void test_attention(bool is_q8) {
     Random random(40);
-    for (int i = 0; i < 40; ++i) {
-        const int n_queries = random.between(1, 3), n_keys = random.between(1, 50), qk = 8 * random.between(1, 9);
-        const int vo = 8 * random.between(1, 9);
-        std::vector<float> q = random.reals(size_t(n_queries * qk), 1.0f), out(size_t(n_queries * vo));
-        std::vector<float> scores(size_t(n_queries * ((n_keys + 15) / 16 * 16)));
-        std::vector<double> k, v;
-        std::vector<int8_t> k_codes, v_codes;
-        std::vector<uint16_t> k_halves, v_halves, k_scales, v_scales;
-        for (int j = 0; j < n_keys; ++j) {
-            k_scales.push_back(static_cast<uint16_t>(random.between(0x1c00, 0x2400)));
-            v_scales.push_back(static_cast<uint16_t>(random.between(0x1c00, 0x2400)));
-            for (int c = 0; c < qk + vo; ++c) {
-                const bool is_key = c < qk;
-                const int8_t code = static_cast<int8_t>(random.between(-127, 127));
-                const uint16_t half = static_cast<uint16_t>(random.between(0x2c00, 0x3c00) | random.between(0, 1) << 15);
-                (is_key ? k_codes : v_codes).push_back(code), (is_key ? k_halves : v_halves).push_back(half);
-                (is_key ? k : v).push_back(is_q8 ? code * half_value(is_key ? k_scales.back() : v_scales.back()) : half_value(half));
+    for (int i = 0; i < 60; ++i) {
+        const int n_queries = random.between(1, 3), n_keys = random.between(1, 150), qk = 8 * random.between(1, 9);
+        const int vo = 8 * random.between(1, 9), n_tokens = random.between(1, 4), all_keys = n_keys + n_tokens - 1;
+        const size_t held = size_t((all_keys + kKeyBlock - 1) / kKeyBlock * kKeyBlock);
+        const std::vector<float> q = random.reals(size_t(n_tokens * n_queries * qk), 1.0f);
+        std::vector<float> out(size_t(n_tokens * n_queries * vo));
+        std::vector<float> work(size_t(std::max(attention_q8_work(n_tokens * n_queries, qk, vo), attention_f16_work(n_queries, all_keys))));
+        std::vector<int8_t> k_codes(held * size_t(qk)), v_codes(held * size_t(padded_values(vo)));
+        std::vector<uint16_t> k_halves(held * size_t(qk)), v_halves(held * size_t(vo)), k_scales(held), v_scales(held);
+        ExactAttention exact{{}, {}, q, n_queries, all_keys, qk, vo, is_q8};
+        for (int j = 0; j < all_keys; ++j) {
+            for (const bool is_key : {true, false}) {
+                const int n = is_key ? qk : vo;
+                uint16_t& scale = (is_key ? k_scales : v_scales)[size_t(j)];
+                scale = static_cast<uint16_t>(random.between(0x1c00, 0x2400));
+                const int full = random.between(0, n - 1);  // one code is the largest, as a cache has it
+                for (int c = 0; c < n; ++c) {
+                    const int8_t code = c == full ? int8_t{127} : static_cast<int8_t>(random.between(-127, 127));
+                    const uint16_t half = static_cast<uint16_t>(random.between(0x2c00, 0x3c00) | random.between(0, 1) << 15);
+                    (is_key ? k_halves : v_halves)[size_t(j * n + c)] = half;
+                    const int64_t at = is_key ? key_code_index(j, c, qk) : value_code_index(j, c, vo);
+                    (is_key ? k_codes : v_codes)[size_t(at)] = code;
+                    (is_key ? exact.k : exact.v).push_back(is_q8 ? code * half_value(scale) : half_value(half));
+                }
             }
         }
-        const AttentionArgs args = {q.data(),
-                                    is_q8 ? static_cast<const void*>(k_codes.data()) : k_halves.data(),
-                                    k_scales.data(),
-                                    is_q8 ? static_cast<const void*>(v_codes.data()) : v_halves.data(),
-                                    v_scales.data(),
-                                    scores.data(),
-                                    out.data(),
-                                    0.25f,
-                                    n_queries, n_keys, qk, vo};
-        (is_q8 ? ops().attention_q8 : ops().attention_f16)(args);
-        for (int h = 0; h < n_queries; ++h) {
-            std::vector<double> s(static_cast<size_t>(n_keys));
-            double most = -1e300, spread = 0, total = 0;
-            for (int j = 0; j < n_keys; ++j) {
-                double magnitude = 0;
-                for (int c = 0; c < qk; ++c) {
-                    const double product = q[size_t(h * qk + c)] * k[size_t(j * qk + c)] * 0.25;
-                    s[size_t(j)] += product, magnitude += std::fabs(product);
-                }
-                most = std::fmax(most, s[size_t(j)]), spread = std::fmax(spread, magnitude);
-            }
-            for (double& each : s) total += each = std::exp(each - most);
-            const double relative = 2 * (spread * (qk / 16 + 12) * kEps + 4 * kEps) + (n_keys + 20) * kEps;
-            for (int c = 0; c < vo; ++c) {
-                double exact = 0, magnitude = 0;
-                for (int j = 0; j < n_keys; ++j) {
-                    const double part = s[size_t(j)] / total * v[size_t(j * vo + c)];
-                    exact += part, magnitude += std::fabs(part);
-                }
-                check(std::fabs(out[size_t(h * vo + c)] - exact) <= 1.01 * relative * magnitude, "attention against double");
-            }
-        }
+        const void* k = is_q8 ? static_cast<const void*>(k_codes.data()) : k_halves.data();
+        const void* v = is_q8 ? static_cast<const void*>(v_codes.data()) : v_halves.data();
+        (is_q8 ? ops().attention_q8 : ops().attention_f16)({q.data(), k, k_scales.data(), v, v_scales.data(), work.data(),
+                                                             out.data(), n_queries * qk, n_queries * vo, 0.25f, n_tokens, n_queries,
+                                                             n_keys, qk, vo});
+        for (int t = 0; t < n_tokens; ++t) exact.compare(t, n_keys + t, out.data() + t * n_queries * vo);
     }
 }
 

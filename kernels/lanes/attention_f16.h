@@ -1,4 +1,4 @@
-// attention (ops.h) on 16 lanes: keys and values are converted once for up to four queries. Include after a lanes_*.h.
+// attention_f16 (ops.h) on 16 lanes: keys and values are converted once for up to four queries. Include after a lanes_*.h.
 #pragma once
 #include "kernels/lanes/exp.h"
 #include "kernels/ops.h"
@@ -6,43 +6,27 @@
 namespace edge {
 namespace {
 
-struct Int8Cache {
-    using Element = int8_t;
-    static Lanes all(const int8_t* p) { return load_i8(p); }
-    static Lanes half(const int8_t* p) { return load8_i8(p); }
-    static float scale(const uint16_t* scales, int key) { return from_f16(scales[key]); }
-};
-
-struct Float16Cache {
-    using Element = uint16_t;
-    static Lanes all(const uint16_t* p) { return load_f16(p); }
-    static Lanes half(const uint16_t* p) { return load8_f16(p); }
-    static float scale(const uint16_t*, int) { return 1.0f; }
-};
-
 // Scores of kQueries queries with every key; rows of `scores` are `padded` apart.
-template <class Cache, int kQueries>
+template <int kQueries>
 inline void score_keys(const AttentionArgs& args, const float* q, float* scores, int64_t padded) {
-    const auto* key = static_cast<const typename Cache::Element*>(args.k);
+    const auto* key = static_cast<const uint16_t*>(args.k);
     for (int j = 0; j < args.n_keys; ++j, key += args.qk) {
         Lanes acc[kQueries];
         for (int h = 0; h < kQueries; ++h) acc[h] = zero();
         int c = 0;
         for (; c + 16 <= args.qk; c += 16) {
-            const Lanes k = Cache::all(key + c);
+            const Lanes k = load_f16(key + c);
             for (int h = 0; h < kQueries; ++h) acc[h] = fma(load(q + h * args.qk + c), k, acc[h]);
         }
         if (c < args.qk) {
-            const Lanes k = Cache::half(key + c);
+            const Lanes k = load8_f16(key + c);
             for (int h = 0; h < kQueries; ++h) acc[h] = fma(load8(q + h * args.qk + c), k, acc[h]);
         }
-        const float factor = Cache::scale(args.k_scales, j) * args.softmax_scale;
-        for (int h = 0; h < kQueries; ++h) scores[h * padded + j] = sum(acc[h]) * factor;
+        for (int h = 0; h < kQueries; ++h) scores[h * padded + j] = sum(acc[h]) * args.softmax_scale;
     }
 }
 
-// Turns one row of scores into weights e[j] * v_scale[j]; returns 1 / sum e. The row is padded to whole lanes.
-template <class Cache>
+// Turns one row of scores into weights e[j]; returns 1 / sum e. The row is padded to whole lanes.
 inline float weigh(const AttentionArgs& args, float* scores, int64_t padded) {
     for (int64_t j = args.n_keys; j < padded; ++j) scores[j] = -3.4e38f;  // its exponential is 0
     Lanes most = load(scores);
@@ -54,22 +38,21 @@ inline float weigh(const AttentionArgs& args, float* scores, int64_t padded) {
         total = add(total, e);
         store(scores + j, e);
     }
-    for (int j = 0; j < args.n_keys; ++j) scores[j] *= Cache::scale(args.v_scales, j);
     return 1.0f / sum(total);
 }
 
 // kChunks * 16 columns of the weighted sum of values, for kQueries queries.
-template <class Cache, int kQueries, int kChunks>
+template <int kQueries, int kChunks>
 inline void sum_values(const AttentionArgs& args, const float* weights, int64_t padded, const float* inverse, int column,
                        float* out) {
-    const auto* value = static_cast<const typename Cache::Element*>(args.v) + column;
+    const auto* value = static_cast<const uint16_t*>(args.v) + column;
     Lanes acc[kQueries][kChunks];
     for (int h = 0; h < kQueries; ++h) {
         for (int i = 0; i < kChunks; ++i) acc[h][i] = zero();
     }
     for (int j = 0; j < args.n_keys; ++j, value += args.vo) {
         Lanes v[kChunks];
-        for (int i = 0; i < kChunks; ++i) v[i] = Cache::all(value + 16 * i);
+        for (int i = 0; i < kChunks; ++i) v[i] = load_f16(value + 16 * i);
         for (int h = 0; h < kQueries; ++h) {
             const Lanes weight = splat(weights[h * padded + j]);
             for (int i = 0; i < kChunks; ++i) acc[h][i] = fma(weight, v[i], acc[h][i]);
@@ -81,46 +64,52 @@ inline void sum_values(const AttentionArgs& args, const float* weights, int64_t 
 }
 
 // The last 8 columns of a head size that is not a multiple of 16.
-template <class Cache, int kQueries>
+template <int kQueries>
 inline void sum_last_values(const AttentionArgs& args, const float* weights, int64_t padded, const float* inverse, int column,
                             float* out) {
-    const auto* value = static_cast<const typename Cache::Element*>(args.v) + column;
+    const auto* value = static_cast<const uint16_t*>(args.v) + column;
     Lanes acc[kQueries];
     for (int h = 0; h < kQueries; ++h) acc[h] = zero();
     for (int j = 0; j < args.n_keys; ++j, value += args.vo) {
-        const Lanes v = Cache::half(value);
+        const Lanes v = load8_f16(value);
         for (int h = 0; h < kQueries; ++h) acc[h] = fma(splat(weights[h * padded + j]), v, acc[h]);
     }
     for (int h = 0; h < kQueries; ++h) store8(out + h * args.vo + column, mul(acc[h], splat(inverse[h])));
 }
 
-template <class Cache, int kQueries>
+template <int kQueries>
 inline void attend(const AttentionArgs& args, int first_query) {
     const int64_t padded = (args.n_keys + 15) / 16 * 16;
-    float* scores = args.scores + first_query * padded;
+    float* scores = args.work + first_query * padded;
     float* out = args.out + static_cast<int64_t>(first_query) * args.vo;
-    score_keys<Cache, kQueries>(args, args.q + static_cast<int64_t>(first_query) * args.qk, scores, padded);
+    score_keys<kQueries>(args, args.q + static_cast<int64_t>(first_query) * args.qk, scores, padded);
     float inverse[kQueries];
-    for (int h = 0; h < kQueries; ++h) inverse[h] = weigh<Cache>(args, scores + h * padded, padded);
+    for (int h = 0; h < kQueries; ++h) inverse[h] = weigh(args, scores + h * padded, padded);
     int column = 0;
     for (; column + 16 * kValueChunks <= args.vo; column += 16 * kValueChunks) {
-        sum_values<Cache, kQueries, kValueChunks>(args, scores, padded, inverse, column, out);
+        sum_values<kQueries, kValueChunks>(args, scores, padded, inverse, column, out);
     }
     for (; column + 16 <= args.vo; column += 16) {
-        sum_values<Cache, kQueries, 1>(args, scores, padded, inverse, column, out);
+        sum_values<kQueries, 1>(args, scores, padded, inverse, column, out);
     }
-    if (column < args.vo) sum_last_values<Cache, kQueries>(args, scores, padded, inverse, column, out);
+    if (column < args.vo) sum_last_values<kQueries>(args, scores, padded, inverse, column, out);
 }
 
-template <class Cache>
-inline void attend_all(const AttentionArgs& args) {
+inline void attend_token(const AttentionArgs& args) {
     int h = 0;
-    for (; h + 4 <= args.n_queries; h += 4) attend<Cache, 4>(args, h);
+    for (; h + 4 <= args.n_queries; h += 4) attend<4>(args, h);
     switch (args.n_queries - h) {
-        case 3: attend<Cache, 3>(args, h); break;
-        case 2: attend<Cache, 2>(args, h); break;
-        case 1: attend<Cache, 1>(args, h); break;
+        case 3: attend<3>(args, h); break;
+        case 2: attend<2>(args, h); break;
+        case 1: attend<1>(args, h); break;
         default: break;
+    }
+}
+
+inline void attend_f16(AttentionArgs args) {
+    for (int t = 0; t < args.n_tokens; ++t) {
+        attend_token(args);
+        args.q += args.q_stride, args.out += args.out_stride, ++args.n_keys;
     }
 }
 

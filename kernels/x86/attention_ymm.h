@@ -1,0 +1,69 @@
+// The integer products of attention_q8 for 256-bit registers. Include after the definition of `IntDot` (see matmul_ymm.h).
+//   Unsigned, prepare_unsigned(p), Signed, prepare_signed(v), add(sums, p, v): four unsigned by four signed bytes in each lane
+#pragma once
+#include "kernels/x86/lanes_avx2.h"
+
+#include "kernels/lanes/attention_q8.h"
+
+namespace edge {
+namespace {
+
+struct YmmDots {
+    template <int kRows>
+    static void key_tile(const Queries& queries, int first_row, const int8_t* k, int qk, int32_t* out) {
+        const int8_t* q = queries.codes + first_row * queries.stride;
+        const __m256i flip = _mm256_set1_epi8(static_cast<char>(IntDot::kFlip));
+        __m256i sums[kRows][2];
+        for (int r = 0; r < kRows; ++r) {
+            sums[r][0] = sums[r][1] = _mm256_set1_epi32(-IntDot::kFlip * queries.sums[first_row + r]);
+        }
+        for (int c = 0; c < qk; c += 4) {
+            const auto upper = IntDot::prepare(_mm256_xor_si256(load_bytes(k + 16 * c), flip));
+            const auto lower = IntDot::prepare(_mm256_xor_si256(load_bytes(k + 16 * c + 32), flip));
+            for (int r = 0; r < kRows; ++r) {
+                const __m256i a = four(q + r * queries.stride + c);
+                sums[r][0] = IntDot::add(sums[r][0], upper, a);
+                sums[r][1] = IntDot::add(sums[r][1], lower, a);
+            }
+        }
+        for (int r = 0; r < kRows; ++r) store_pair(sums[r], out + r * kKeyBlock);
+    }
+
+    template <int kRows>
+    static void keys(const Queries& queries, int first_row, const int8_t* k, int qk, int n_tiles, int32_t* out) {
+        for (int i = 0; i < n_tiles; ++i) key_tile<kRows>(queries, first_row, k + 16 * i * qk, qk, out + 16 * i);
+    }
+
+    template <int kRows>
+    static void values(const uint8_t* p, const int8_t* v, int64_t padded_vo, int n_columns, int n_keys, int32_t* out) {
+        for (int c = 0; c < n_columns; c += 16) {
+            __m256i sums[kRows][2];
+            for (int r = 0; r < kRows; ++r) sums[r][0] = sums[r][1] = _mm256_setzero_si256();
+            const int8_t* four_keys = v + 4 * c;
+            for (int j = 0; j < n_keys; j += 4, four_keys += 4 * padded_vo) {
+                const auto left = IntDot::prepare_signed(load_bytes(four_keys));
+                const auto right = IntDot::prepare_signed(load_bytes(four_keys + 32));
+                for (int r = 0; r < kRows; ++r) {
+                    const auto weight = IntDot::prepare_unsigned(four(p + r * kKeyBlock + j));
+                    sums[r][0] = IntDot::add(sums[r][0], weight, left);
+                    sums[r][1] = IntDot::add(sums[r][1], weight, right);
+                }
+            }
+            for (int r = 0; r < kRows; ++r) store_pair(sums[r], out + 64 * r + c);
+        }
+    }
+
+    static void store_pair(const __m256i* pair, int32_t* out) {
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), pair[0]);
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + 8), pair[1]);
+    }
+    static __m256i load_bytes(const int8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
+    static __m256i four(const void* bytes) {
+        int32_t word;
+        __builtin_memcpy(&word, bytes, 4);
+        return _mm256_set1_epi32(word);
+    }
+};
+
+}  // namespace
+}  // namespace edge
