@@ -75,7 +75,7 @@ class TuneConfig:
     wide_windows: int = 16
     n_epochs: int = 1
     batch_windows: int = 8
-    rate: float = 1e-3
+    rate: float = 2e-3
     seed: int = 0
 
 
