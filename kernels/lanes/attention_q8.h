@@ -72,7 +72,7 @@ struct Share {
 
 // One row: from products with n_keys keys of the block to the codes p of their weights. kChunks * 16 >= n_keys.
 template <int kChunks>
-inline Share weigh(const int32_t* dots, int n_keys, const KeyBlock& block, const AttentionRows& rows, int row, uint8_t* p) {
+[[gnu::noinline]] inline Share weigh(const int32_t* dots, int n_keys, const KeyBlock& block, const AttentionRows& rows, int row, uint8_t* p) {
     const Lanes f = splat(rows.factors[row]);
     Lanes s[kChunks];
     for (int i = 0; i < kChunks; ++i) s[i] = mul(from_ints(dots + 16 * i), mul(load(block.k_scales + 16 * i), f));

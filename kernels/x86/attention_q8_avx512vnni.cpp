@@ -6,9 +6,10 @@ namespace edge {
 namespace {
 
 // vpdpbusd wants one unsigned factor: keys enter as code + 128, and the sums start at -128 * sum(query).
+// Stores are unrolled by hand, or the compiler keeps the sums in memory to copy them from there.
 struct Vnni512Dots {
     template <int kRows, int kTiles>
-    static void key_tiles(const Queries& queries, int first_row, const int8_t* k, int qk, int32_t* out) {
+    [[gnu::noinline]] static void key_tiles(const Queries& queries, int first_row, const int8_t* k, int qk, int32_t* out) {
         const int8_t* q = queries.codes + first_row * queries.stride;
         const __m512i flip = _mm512_set1_epi8(-128);
         __m512i sums[kRows][kTiles];
@@ -23,7 +24,9 @@ struct Vnni512Dots {
                 for (int i = 0; i < kTiles; ++i) sums[r][i] = _mm512_dpbusd_epi32(sums[r][i], keys[i], a);
             }
         }
+#pragma GCC unroll 4
         for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
             for (int i = 0; i < kTiles; ++i) _mm512_store_si512(out + r * kKeyBlock + 16 * i, sums[r][i]);
         }
     }
@@ -35,7 +38,7 @@ struct Vnni512Dots {
     }
 
     template <int kRows, int kChunks>
-    static void value_chunks(const uint8_t* p, const int8_t* v, int64_t padded_vo, int n_keys, int32_t* out) {
+    [[gnu::noinline]] static void value_chunks(const uint8_t* p, const int8_t* v, int64_t padded_vo, int n_keys, int32_t* out) {
         __m512i sums[kRows][kChunks];
         for (int r = 0; r < kRows; ++r) {
             for (int i = 0; i < kChunks; ++i) sums[r][i] = _mm512_setzero_si512();
@@ -48,7 +51,9 @@ struct Vnni512Dots {
                 for (int i = 0; i < kChunks; ++i) sums[r][i] = _mm512_dpbusd_epi32(sums[r][i], weight, values[i]);
             }
         }
+#pragma GCC unroll 4
         for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
             for (int i = 0; i < kChunks; ++i) _mm512_store_si512(out + 64 * r + 16 * i, sums[r][i]);
         }
     }

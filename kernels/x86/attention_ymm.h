@@ -10,7 +10,7 @@ namespace {
 
 struct YmmDots {
     template <int kRows>
-    static void key_tile(const Queries& queries, int first_row, const int8_t* k, int qk, int32_t* out) {
+    [[gnu::noinline]] static void key_tile(const Queries& queries, int first_row, const int8_t* k, int qk, int32_t* out) {
         const int8_t* q = queries.codes + first_row * queries.stride;
         const __m256i flip = _mm256_set1_epi8(static_cast<char>(IntDot::kFlip));
         __m256i sums[kRows][2];
@@ -26,6 +26,7 @@ struct YmmDots {
                 sums[r][1] = IntDot::add(sums[r][1], lower, a);
             }
         }
+#pragma GCC unroll 4
         for (int r = 0; r < kRows; ++r) store_pair(sums[r], out + r * kKeyBlock);
     }
 
@@ -35,22 +36,24 @@ struct YmmDots {
     }
 
     template <int kRows>
-    static void values(const uint8_t* p, const int8_t* v, int64_t padded_vo, int n_columns, int n_keys, int32_t* out) {
-        for (int c = 0; c < n_columns; c += 16) {
-            __m256i sums[kRows][2];
-            for (int r = 0; r < kRows; ++r) sums[r][0] = sums[r][1] = _mm256_setzero_si256();
-            const int8_t* four_keys = v + 4 * c;
-            for (int j = 0; j < n_keys; j += 4, four_keys += 4 * padded_vo) {
-                const auto left = IntDot::prepare_signed(load_bytes(four_keys));
-                const auto right = IntDot::prepare_signed(load_bytes(four_keys + 32));
-                for (int r = 0; r < kRows; ++r) {
-                    const auto weight = IntDot::prepare_unsigned(four(p + r * kKeyBlock + j));
-                    sums[r][0] = IntDot::add(sums[r][0], weight, left);
-                    sums[r][1] = IntDot::add(sums[r][1], weight, right);
-                }
+    [[gnu::noinline]] static void value_chunk(const uint8_t* p, const int8_t* v, int64_t padded_vo, int n_keys, int32_t* out) {
+        __m256i sums[kRows][2];
+        for (int r = 0; r < kRows; ++r) sums[r][0] = sums[r][1] = _mm256_setzero_si256();
+        for (int j = 0; j < n_keys; j += 4, v += 4 * padded_vo) {
+            const auto left = IntDot::prepare_signed(load_bytes(v)), right = IntDot::prepare_signed(load_bytes(v + 32));
+            for (int r = 0; r < kRows; ++r) {
+                const auto weight = IntDot::prepare_unsigned(four(p + r * kKeyBlock + j));
+                sums[r][0] = IntDot::add(sums[r][0], weight, left);
+                sums[r][1] = IntDot::add(sums[r][1], weight, right);
             }
-            for (int r = 0; r < kRows; ++r) store_pair(sums[r], out + 64 * r + c);
         }
+#pragma GCC unroll 4
+        for (int r = 0; r < kRows; ++r) store_pair(sums[r], out + 64 * r);
+    }
+
+    template <int kRows>
+    static void values(const uint8_t* p, const int8_t* v, int64_t padded_vo, int n_columns, int n_keys, int32_t* out) {
+        for (int c = 0; c < n_columns; c += 16) value_chunk<kRows>(p, v + 4 * c, padded_vo, n_keys, out + c);
     }
 
     static void store_pair(const __m256i* pair, int32_t* out) {
