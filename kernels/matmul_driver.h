@@ -21,8 +21,8 @@ namespace edge {
 namespace {
 
 constexpr int kUnpackedBytes = 128;  // a unit of 16 rows x 8 columns as bytes
-constexpr int kChunkUnits = 64;      // units of a chunk: 8 KB of each tile
-constexpr int kPrefetchBytes = 4096; // how far ahead of the codes; beyond the end it is harmless
+constexpr int kChunkUnits = 72;      // units of a chunk at most: 9 KB of each tile
+constexpr int kPrefetchBytes = 8192; // how far ahead of the codes; beyond the end it is harmless
 
 // The activations of one group: of one token, or of the first of several.
 struct Rows {
@@ -144,7 +144,8 @@ inline void multiply_tiles(const Panel& w, const Codes& codes, const Activations
     constexpr int kRows = kTiles * kTileRows;
     alignas(64) uint8_t weights[kChunkUnits * kTiles * kUnpackedBytes];
     alignas(64) float scales[kChunkUnits * kRows];
-    const int n_groups = panel_groups(w), n_units = w.group / kUnitColumns, chunk_groups = kChunkUnits / n_units;
+    const int n_groups = panel_groups(w), n_units = w.group / kUnitColumns, most_groups = kChunkUnits / n_units;
+    const int n_chunks = (n_groups + most_groups - 1) / most_groups, chunk_groups = (n_groups + n_chunks - 1) / n_chunks;
     const int n_rows = (kTiles - 1) * kTileRows + valid_rows(w, tile + kTiles - 1);
     for (int first = 0; first < n_groups; first += chunk_groups) {
         Chunk chunk{weights, scales, n_groups - first < chunk_groups ? n_groups - first : chunk_groups, n_units, n_units};

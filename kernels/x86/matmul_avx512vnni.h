@@ -62,7 +62,8 @@ struct Vnni512 {
     template <class Codes>
     [[gnu::always_inline]] static inline void step(const Codes& codes, const uint8_t* unit, int n_units, const uint16_t* scales,
                                                    const Rows& row, Sum& sum) {
-        __m512i low = _mm512_set1_epi32(-128 * *row.sums), high = _mm512_setzero_si512();
+        const __m512i all = _mm512_set1_epi32(*row.sums);
+        __m512i low = _mm512_sub_epi32(_mm512_set1_epi32(kMagicBits), _mm512_slli_epi32(all, 7)), high = _mm512_setzero_si512();
         for (int u = 0; u < n_units; ++u, unit += Codes::kUnitBytes) {
             _mm_prefetch(reinterpret_cast<const char*>(unit + kPrefetchBytes), _MM_HINT_T0);
             const Columns w = codes.read(unit);
@@ -71,7 +72,7 @@ struct Vnni512 {
         }
         const __m512 w_scale = _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(scales)));
         const __m512 scale = _mm512_mul_ps(w_scale, _mm512_set1_ps(*row.scales));
-        sum.v = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_add_epi32(low, high)), scale, sum.v);
+        sum.v = _mm512_fmadd_ps(float_of(_mm512_add_epi32(low, high)), scale, sum.v);
     }
 
     template <class Codes>
