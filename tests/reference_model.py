@@ -7,10 +7,10 @@ with the dequantized weights in float64 and without quantizing activations or th
 The difference between the two is the noise of int8 activations. Rounding to a step of m / 127, where m is the largest
 of a group, errs by m / (127 sqrt(12)) in the root mean square. For groups of 32 values near a normal distribution m is
 about 2.4 times their own root mean square: one quantization adds a relative error of EPSILON = 2.4 / (127 sqrt(12)) =
-0.55 %. An MLP quantizes twice in a row, an attention block six times (input, query, key, value, weights, output), the head
-once. These errors are independent, and each is a part of its block's output, which is only a part of the residual: with n of them
-the relative error of the logits in the root mean square is about EPSILON sqrt(n). `activation_tolerance` allows twice
-that, for groups with outliers and for what softmax and SiLU amplify.
+0.55 %. An MLP quantizes twice in a row, an attention block six times (input, query, key, value, weights, output), the
+head once. These errors are independent, and each is a part of its block's output, which is only a part of the residual:
+with n of them the relative error of the logits in the root mean square is about EPSILON sqrt(n). `activation_tolerance`
+allows twice that, for groups with outliers and for what softmax and SiLU amplify.
 """
 
 from __future__ import annotations
