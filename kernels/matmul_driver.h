@@ -197,12 +197,19 @@ inline void block_by_groups(const Chunk& chunk, Rows rows, float* y, int64_t y_s
         for (int i = 0; i < kTiles * kTileRows; ++i) y[t * y_stride + i] = 0.0f;
     }
     const uint8_t* weights = chunk.weights;
-    for (int g = 0; g < chunk.n_groups; ++g) {
-        Kernel::template group<kTiles, kTokens>(weights, chunk.units_of(g), chunk.scales + g * kTiles * kTileRows, rows, y,
-                                                y_stride);
-        weights += chunk.n_units * kTiles * kUnpackedBytes;
-        rows.codes += chunk.n_units * kUnitColumns, ++rows.scales, ++rows.sums;
+    const auto groups = [&](int begin, int end, int n_units) {
+        for (int g = begin; g < end; ++g) {
+            Kernel::template group<kTiles, kTokens>(weights, n_units, chunk.scales + g * kTiles * kTileRows, rows, y, y_stride);
+            weights += n_units * kTiles * kUnpackedBytes;
+            rows.codes += n_units * kUnitColumns, ++rows.scales, ++rows.sums;
+        }
+    };
+    if (chunk.n_units == 4) {
+        groups(0, chunk.n_groups - 1, 4);  // the common size, unrolled
+    } else {
+        groups(0, chunk.n_groups - 1, chunk.n_units);
     }
+    groups(chunk.n_groups - 1, chunk.n_groups, chunk.n_last_units);
 }
 
 }  // namespace
