@@ -157,6 +157,7 @@ Register dot(Register acc, Register a, Register b) { return acc + a * b; }
 double dot_pass() {
     constexpr int kChains = 12, kRounds = 10000;
     Register sums[kChains] = {}, a{}, b{};
+    __asm__ volatile("" : "+" EDGE_REGISTER(b));  // not known to be zero
     for (int round = 0; round < kRounds; ++round) {
         for (Register& sum : sums) {
             __asm__("" : "+" EDGE_REGISTER(a));  // a might change: every product is computed, and no sum leaves its register
