@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from gguf import GGUFReader
 from peer import Peer
 from rounds import pinned
 
@@ -64,8 +65,8 @@ class OurModel:
         row_begin, row_end, column_begin, column_end, bits, group, _ = self.artifact.edge["panels"][name]
         return packed_bytes(row_end - row_begin, column_end - column_begin, bits, group)
 
-    def bytes_per_token(self, level: int) -> int:
-        """Weights that decoding one token reads."""
+    def bytes_per_token(self, level: int = -1) -> int:
+        """Bytes of weights that decoding one token reads, at the full level by default."""
         return self.artifact.levels[level].block_bytes + self.head_bytes()
 
     def block_weights(self) -> int:
@@ -99,6 +100,10 @@ class PeerModel:
         command = [*pinned(n_threads), self.peer.program("llama-bench"), "-m", self.path, *numbers]
         (row,) = json.loads(_output(command))
         return float(sorted(row["samples_ts"])[(len(row["samples_ts"]) - 1) // 2])
+
+    def bytes_per_token(self) -> int:
+        """Bytes of weights that decoding one token reads: all matrices, since the embedding is the head, too."""
+        return sum(int(tensor.n_bytes) for tensor in GGUFReader(self.path).tensors if len(tensor.shape) == 2)
 
     def generate_command(self, n_threads: int, n_tokens: int, *, warm_up: bool) -> list[Any]:
         """A process that continues PROMPT: llama-completion, the program of the peer that does one text and ends."""

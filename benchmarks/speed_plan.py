@@ -92,7 +92,7 @@ def plan_decode(plan: Plan, model: Model) -> None:
     n, seconds = plan.settings.decode_tokens, plan.settings.probe_seconds
     for t in plan.settings.threads:
         key = f"decode {model.name} x{t}"
-        n_bytes = model.ours.bytes_per_token(model.ours.top)
+        n_bytes = model.ours.bytes_per_token()
         plan.measurements[f"{key} ours"] = partial(_decode, plan, model, model.ours.top, t)
         if model.peer:
             plan.measurements[f"{key} peer"] = partial(model.peer.bench, t, 0, n)
@@ -103,10 +103,11 @@ def plan_decode(plan: Plan, model: Model) -> None:
         plan.figure(f"decode, {where}", f"{key} ours", f"{key} peer", DECODE_TARGET.get(model.name), "tokens/s")
         name = f"decode, {where}, against Q4_0 with a Q6_K embedding"
         plan.figure(name, f"{key} ours", f"{key} peer default", None, "tokens/s")
-        for side, target in (("ours", READ_SHARE_TARGET.get(model.name)), ("peer", None)):
-            owner = "" if side == "ours" else "llama.cpp's "
-            name = f"{owner}share of read bandwidth, {where}, {n_bytes / 1e6:.1f} MB a token"
-            plan.figure(name, f"{key} {side}", f"{key} read", target, "GB/s", scale=(n_bytes / 1e9, 1.0))
+        for side, owner, target in (("ours", "", READ_SHARE_TARGET.get(model.name)), ("peer", "llama.cpp's ", None)):
+            read_by = model.peer if side == "peer" and model.peer else model.ours
+            n_bytes = read_by.bytes_per_token() / 1e9
+            name = f"{owner}share of read bandwidth, {where}, {n_bytes * 1e3:.1f} MB a token"
+            plan.figure(name, f"{key} {side}", f"{key} read", target, "GB/s", scale=(n_bytes, 1.0))
 
 
 def plan_prefill(plan: Plan, model: Model) -> None:
@@ -128,9 +129,11 @@ def plan_prefill(plan: Plan, model: Model) -> None:
 
 def plan_rates(plan: Plan, model: Model) -> None:
     """Decoding smaller levels: the speed they gain over the ratio of bytes they read."""
-    full = model.ours.bytes_per_token(model.ours.top)
+    full = model.ours.bytes_per_token()
     for t in plan.settings.threads:
-        plan.measurements[f"decode {model.name} x{t} ours"] = partial(_decode, plan, model, model.ours.top, t)
+        # Measured again beside the smaller levels: what memory gives changes within a round.
+        whole = f"decode {model.name} rate 0 x{t} ours"
+        plan.measurements[whole] = partial(_decode, plan, model, model.ours.top, t)
         for rate in sorted(RATES[:-1]):
             level = model.ours.artifact.level_at_rate(rate)
             key = f"decode {model.name} rate {rate} x{t} ours"
@@ -138,7 +141,7 @@ def plan_rates(plan: Plan, model: Model) -> None:
             bytes_ratio = full / model.ours.bytes_per_token(level.index)
             target = RATE_TARGET * bytes_ratio if rate == max(RATES) else None
             name = f"decode at rate {rate} over rate 0, {model.name}, {_threads(t)}, bytes ratio {bytes_ratio:.3f}"
-            plan.figure(name, key, f"decode {model.name} x{t} ours", target, "tokens/s")
+            plan.figure(name, key, whole, target, "tokens/s")
 
 
 def plan_long(plan: Plan, model: Model) -> None:

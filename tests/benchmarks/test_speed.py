@@ -44,7 +44,8 @@ def artifact(module, tmp_path_factory):
 @pytest.fixture(scope="module")
 def peer_file(module, tmp_path_factory):
     path = tmp_path_factory.mktemp("peer") / "small.gguf"
-    return gguf.GGUFReader(module("peer_models").write_shape_gguf(path, module("shapes").QUICK_SHAPE))
+    module("peer_models").write_shape_gguf(path, module("shapes").QUICK_SHAPE)
+    return path
 
 
 def test_the_shape_is_that_of_llama_3_2_1b(module):
@@ -89,16 +90,17 @@ def test_the_engine_serves_every_level(artifact):
 
 def test_both_sides_store_the_same_bytes_of_weights(artifact, peer_file, module):
     ours = module("sides").OurModel(EDGE_RUN, artifact)
-    theirs = {tensor.name: tensor for tensor in peer_file.tensors}
+    theirs = {tensor.name: tensor for tensor in gguf.GGUFReader(peer_file).tensors}
     blocks = [t for t in theirs.values() if t.name.startswith("blk.") and len(t.shape) == 2]
     assert {t.tensor_type.name for t in blocks} == {"Q4_0"}
     assert sum(t.n_bytes for t in blocks) == ours.artifact.levels[-1].block_bytes
     assert theirs["token_embd.weight"].n_bytes == ours.head_bytes()
     assert sum(t.n_elements for t in blocks) == ours.block_weights()
+    assert module("sides").PeerModel(None, peer_file).bytes_per_token() == ours.bytes_per_token()
 
 
 def test_both_sides_turn_heads_by_the_same_frequencies(artifact, peer_file):
-    (factors,) = (t.data for t in peer_file.tensors if t.name == "rope_freqs.weight")
+    (factors,) = (t.data for t in gguf.GGUFReader(peer_file).tensors if t.name == "rope_freqs.weight")
     theirs = 500000.0 ** (-np.arange(0, 64, 2) / 64) / factors
     opened = Artifact.open(artifact)
     ours = opened.vector("blk.0.attn.inv_freq", len(opened.levels) - 1)
