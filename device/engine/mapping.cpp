@@ -82,6 +82,9 @@ void Mapping::map(int file, uint64_t data_offset, const Range& range, const Plac
     }
     pages_.push_back({pages, static_cast<size_t>(length)});
     regions_.push_back({range.begin, range.end, static_cast<uint8_t*>(pages) + lead});
+#ifdef MADV_HUGEPAGE
+    madvise(pages, static_cast<size_t>(length), MADV_HUGEPAGE);  // what is not cached yet is read in huge pages
+#endif
     madvise(pages, static_cast<size_t>(length), MADV_WILLNEED);  // every weight is read for each token: fetch all, early
     if (placement.prefault) populate(pages, static_cast<size_t>(length));
 }
