@@ -33,6 +33,16 @@ void read_range(int file, uint8_t* out, uint64_t n_bytes, uint64_t offset) {
     }
 }
 
+// Of a file's pages: what is not in the page cache yet is read in huge pages, and mapped so. False where the system has none.
+bool wish_huge_pages(void* pages, size_t n_bytes) {
+#ifdef MADV_HUGEPAGE
+    return madvise(pages, n_bytes, MADV_HUGEPAGE) == 0;
+#else
+    static_cast<void>(pages), static_cast<void>(n_bytes);
+    return false;
+#endif
+}
+
 // Maps what is in the page cache without a fault per page; older systems fault as they go.
 void populate(void* pages, size_t n_bytes) {
 #ifdef MADV_POPULATE_READ
@@ -82,10 +92,7 @@ void Mapping::map(int file, uint64_t data_offset, const Range& range, const Plac
     }
     pages_.push_back({pages, static_cast<size_t>(length)});
     regions_.push_back({range.begin, range.end, static_cast<uint8_t*>(pages) + lead});
-#ifdef MADV_HUGEPAGE
-    madvise(pages, static_cast<size_t>(length), MADV_HUGEPAGE);  // what is not cached yet is read in huge pages
-#endif
-    madvise(pages, static_cast<size_t>(length), MADV_WILLNEED);  // every weight is read for each token: fetch all, early
+    if (!wish_huge_pages(pages, static_cast<size_t>(length))) madvise(pages, static_cast<size_t>(length), MADV_WILLNEED);
     if (placement.prefault) populate(pages, static_cast<size_t>(length));
 }
 
@@ -107,9 +114,7 @@ void Mapping::copy(int file, uint64_t data_offset, const std::vector<Range>& ran
     munmap(out + length, static_cast<size_t>(kHugePage - lead));
     if (lead > 0) munmap(pages, static_cast<size_t>(lead));
     pages_.push_back({out, static_cast<size_t>(length)});
-#ifdef MADV_HUGEPAGE
-    madvise(out, static_cast<size_t>(length), MADV_HUGEPAGE);  // refused: small pages do as well
-#endif
+    wish_huge_pages(out, static_cast<size_t>(length));  // refused: small pages do as well
     for (const Range& range : ranges) {
         read_range(file, out, range.end - range.begin, data_offset + range.begin);
         regions_.push_back({range.begin, range.end, out});
