@@ -23,6 +23,7 @@ namespace {
 constexpr int kUnpackedBytes = 128;  // a unit of 16 rows x 8 columns as bytes
 constexpr int kChunkUnits = 72;      // units of a chunk at most: 9 KB of each tile
 constexpr int kPrefetchBytes = 8192; // how far ahead of the codes; beyond the end it is harmless
+constexpr int kPrefetchLine = 64;    // wider units keep memory busy on their own: there a prefetch costs a third of the rate
 
 // The activations of one group: of one token, or of the first of several.
 struct Rows {

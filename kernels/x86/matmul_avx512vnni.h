@@ -44,7 +44,8 @@ inline __m512i four_columns(const int8_t* a) {
 // An integer n, |n| <= 2^22, as the bits of 1.5 * 2^23 + n: one subtraction, on pipes that the products leave free, turns
 // the sums that began at kMagicBits into floats. Sums stay below 2^22 (kMaxGroup * 128 * 127).
 constexpr int32_t kMagicBits = 0x4b400000;
-inline __m512 float_of(__m512i magic_sums) { return _mm512_sub_ps(_mm512_castsi512_ps(magic_sums), _mm512_set1_ps(12582912.0f)); }
+constexpr float kMagic = 12582912.0f;
+inline __m512 float_of(__m512i magic_sums) { return _mm512_sub_ps(_mm512_castsi512_ps(magic_sums), _mm512_set1_ps(kMagic)); }
 
 struct Vnni512 {
     static constexpr int kTiles = 2, kTokens = 6;
@@ -62,17 +63,18 @@ struct Vnni512 {
     template <class Codes>
     [[gnu::always_inline]] static inline void step(const Codes& codes, const uint8_t* unit, int n_units, const uint16_t* scales,
                                                    const Rows& row, Sum& sum) {
-        const __m512i all = _mm512_set1_epi32(*row.sums);
-        __m512i low = _mm512_sub_epi32(_mm512_set1_epi32(kMagicBits), _mm512_slli_epi32(all, 7)), high = _mm512_setzero_si512();
+        __m512i low = _mm512_set1_epi32(kMagicBits), high = _mm512_setzero_si512();
         for (int u = 0; u < n_units; ++u, unit += Codes::kUnitBytes) {
-            _mm_prefetch(reinterpret_cast<const char*>(unit + kPrefetchBytes), _MM_HINT_T0);
+            if (Codes::kUnitBytes <= kPrefetchLine) _mm_prefetch(reinterpret_cast<const char*>(unit + kPrefetchBytes), _MM_HINT_T0);
             const Columns w = codes.read(unit);
             low = _mm512_dpbusd_epi32(low, w.low, four_columns(row.codes + 8 * u));
             high = _mm512_dpbusd_epi32(high, w.high, four_columns(row.codes + 8 * u + 4));
         }
         const __m512 w_scale = _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(scales)));
         const __m512 scale = _mm512_mul_ps(w_scale, _mm512_set1_ps(*row.scales));
-        sum.v = _mm512_fmadd_ps(float_of(_mm512_add_epi32(low, high)), scale, sum.v);
+        const float offset = kMagic + 128.0f * static_cast<float>(*row.sums);  // exact: below 2^24
+        const __m512 total = _mm512_sub_ps(_mm512_castsi512_ps(_mm512_add_epi32(low, high)), _mm512_set1_ps(offset));
+        sum.v = _mm512_fmadd_ps(total, scale, sum.v);
     }
 
     template <class Codes>

@@ -69,7 +69,7 @@ struct Ymm {
         const __m256i start = _mm256_set1_epi32(-IntDot::kFlip * *row.sums);
         __m256i sums[2][2] = {{start, _mm256_setzero_si256()}, {start, _mm256_setzero_si256()}};
         for (int u = 0; u < n_units; ++u, unit += Codes::kUnitBytes) {
-            _mm_prefetch(reinterpret_cast<const char*>(unit + kPrefetchBytes), _MM_HINT_T0);
+            if (Codes::kUnitBytes <= kPrefetchLine) _mm_prefetch(reinterpret_cast<const char*>(unit + kPrefetchBytes), _MM_HINT_T0);
             for (int half = 0; half < 2; ++half) {
                 const __m256i a = four_columns(row.codes + 8 * u + 4 * half);
                 for (int part = 0; part < 2; ++part) {
