@@ -207,13 +207,14 @@ def _check_panels(artifact: Artifact) -> None:
             )
     for name, box in panels.items():
         _check_panel(artifact, name, box, codebooks)
-    for name in ("embed/0", "head/0"):
-        if name in panels and panels[name][4] != 8:
-            raise ArtifactError(f"panel {name} has {panels[name][4]} bits, expected 8 (rule 3)")
+    for name, box in panels.items():
+        if name.rpartition("/")[0] in ("embed", "head"):
+            _check_model_panel(artifact, name, box)
     for level in artifact.levels:
         _check_coverage(artifact, panels, level.index)
 
 
+_MODEL_BITS = (4, 6, 8)
 _CODEBOOK_SIZES = tuple(1 << bits for bits in CODEBOOK_BITS)
 
 
@@ -255,6 +256,15 @@ def _check_codebook(name: str, bits: int, index: Any, codebooks: list[list[int]]
             f"panels.{name} has {bits} bits and codebook {index} of {len(codebooks[index])} values, "
             f"expected {1 << bits} (rule 4)"
         )
+
+
+def _check_model_panel(artifact: Artifact, name: str, box: list[int]) -> None:
+    """The embedding and the head are looked up and multiplied as one panel, whole at every level."""
+    model = artifact.edge["model"]
+    if box[:4] != [0, model["vocab_size"], 0, model["d_model"]]:
+        raise ArtifactError(f"panel {name} covers {box[:4]}, expected the whole matrix (rule 3)")
+    if box[4] not in _MODEL_BITS:
+        raise ArtifactError(f"panel {name} has {box[4]} bits, expected one of {_MODEL_BITS} (rule 3)")
 
 
 def _check_coverage(artifact: Artifact, panels: Mapping[str, Any], k: int) -> None:

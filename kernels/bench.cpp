@@ -177,9 +177,9 @@ std::vector<Work> works_of_rope(rope_t* kernel, Data& data) {
 std::vector<Work> works_of_merge_heads(merge_heads_t* kernel, Data& data) {
     return {small_work(data, "9 heads of 64", 576, [=](const float* x, float* out) { kernel(x, 9, 64, 16, out); })};
 }
-std::vector<Work> works_of_embed_row_q8(embed_row_q8_t* kernel, Data& data) {
+std::vector<Work> works_of_embed_row(embed_row_t* kernel, Data& data) {
     return {small_work(data, "576 columns", 144, [=, &data](const float*, float* out) {
-        kernel(panel_of(data, 8, 576, 1 << 20), 77, 1.0f, out);
+        kernel(panel_of(data, 8, 576, 1 << 20), 8, 77, 1.0f, out);
     })};
 }
 std::vector<Work> works_of_store_q8(store_q8_t* kernel, Data& data) {

@@ -131,8 +131,8 @@ using rope_t = void(const RopeArgs& args);
 // merge_heads: from head-major (head, dims) to quantum-major (quantum, head, Q); the way back, for attention outputs.
 using merge_heads_t = void(const float* x, int n_heads, int dims, int quantum, float* out);
 
-// embed_row_q8: out[c] = (float(code[row][c]) * float(scale[row][c / group])) * factor for one row of an 8-bit panel
-using embed_row_q8_t = void(const Panel& w, int row, float factor, float* out);
+// embed_row: out[c] = (float(value(code[row][c])) * float(scale[row][c / group])) * factor for one row of a panel of `bits` bits
+using embed_row_t = void(const Panel& w, int bits, int row, float factor, float* out);
 
 // store_q8: one head vector for the cache: m = max |x|; scale = float16(min(m / 127, 65504));
 // code = round-half-even(clamp(x / float(scale), -127, 127)), 0 when the scale is 0; n: multiple of 8

@@ -22,7 +22,7 @@ struct Ops {
     silu_mul_t* silu_mul = nullptr;
     rope_t* rope = nullptr;
     merge_heads_t* merge_heads = nullptr;
-    embed_row_q8_t* embed_row_q8 = nullptr;
+    embed_row_t* embed_row = nullptr;
     store_q8_t* store_q8 = nullptr;
     store_f16_t* store_f16 = nullptr;
     dot_peak_t* dot_peak = nullptr;

@@ -180,7 +180,10 @@ def write_random_artifact(
 
 
 def mix_bits(source: Path, target: Path, bits_of: Callable[[str], int], seed: int = 0) -> None:
-    """Copies an artifact, with new random codes in its block weights; `bits_of` gives a panel's bits by its name."""
+    """Copies an artifact, with new random codes in its weights; `bits_of` gives a panel's bits by its name.
+
+    Embedding and head get at least 4 bits, as rule 3 of SPEC.md has it.
+    """
     artifact = Artifact.open(source)
     panels: dict[str, tuple[int, ...]] = {name: tuple(box) for name, box in artifact.edge["panels"].items()}
     writer = ArtifactWriter(len(artifact.levels))
@@ -191,9 +194,9 @@ def mix_bits(source: Path, target: Path, bits_of: Callable[[str], int], seed: in
         stem, _, first = name.rpartition("/")
         last = next(run.last_level for run in artifact.runs if run.begin <= info.begin < run.end)
         data = np.asarray(artifact.tensor(name))
-        if name in panels and stem not in ("embed", "head"):
+        if name in panels:
             row, row_end, column, column_end, _, group, _ = panels[name]
-            bits = bits_of(name)
+            bits = max(bits_of(name), 4) if stem in ("embed", "head") else bits_of(name)
             weight = random_weight(rng, row_end - row, column_end - column, bits, group)
             data = pack_panel(weight.codes, weight.scales, bits, group)
             index = CODEBOOK_BITS.index(bits) if bits in CODEBOOK_BITS else -1

@@ -373,7 +373,9 @@ void check_coverage(const Json& edge, const Artifact& artifact) {
     }
     for (const auto* pieces : {&model.embed, &model.head}) {
         for (const PanelPiece& piece : *pieces) {
-            if (piece.bits != 8 || pieces->size() != 1) break_rule("3", "`embed` and `head` must be one panel of 8 bits");
+            const bool whole = piece.row_begin == 0 &&
+                               piece.row_end == shape.rows && piece.column_begin == 0 && piece.column_end == shape.columns;
+            if (piece.bits < 4 || !whole) break_rule("3", "a panel of `embed` or `head` must be whole and of 4, 6 or 8 bits");
         }
     }
     const Json& levels = edge["levels"];

@@ -33,10 +33,10 @@ TileRange tiles_within(int64_t low, int64_t high, int64_t begin, int64_t tile_by
 
 bool Transformer::forward(const int32_t* tokens, int n, int64_t position, const std::atomic<bool>& cancelled) {
     const int64_t d_model = weights_.d_model;
-    const Panel& embed = weights_.embed.panels[0].panel;
+    const WeightPanel& embed = weights_.embed.panels[0];
     has_output_ = false;
     const auto look_up = [&](int64_t t, int) {
-        ops().embed_row_q8(embed, tokens[t], weights_.embedding_scale, work_.x + t * d_model);
+        ops().embed_row(embed.panel, embed.bits, tokens[t], weights_.embedding_scale, work_.x + t * d_model);
     };
     pool_.each(n, look_up, kStepTokens);
     for (size_t b = 0; b < weights_.blocks.size(); ++b) {

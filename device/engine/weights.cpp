@@ -92,6 +92,7 @@ private:
         panel.scales = reinterpret_cast<const uint16_t*>(panel.codes + panel_tiles(panel) * code_bytes);
         panel.codebook = has_codebook(piece.bits) ? codebooks_[piece.codebook].data() : nullptr;
         out.matmul = matmul_of(piece.bits);
+        out.bits = piece.bits;
         out.row_begin = piece.row_begin;
         out.column_begin = piece.column_begin;
         out.tile_bytes = code_bytes + int64_t{panel_groups(panel)} * kTileRows * 2;

@@ -14,6 +14,7 @@ namespace edge {
 struct WeightPanel {
     Panel panel;
     matmul_t* matmul;
+    int32_t bits;
     int64_t row_begin;     // where its rows and columns lie in the weight
     int32_t column_begin;
     int64_t tile_bytes;    // cost of one tile of rows

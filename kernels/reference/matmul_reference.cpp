@@ -1,5 +1,6 @@
 #include "kernels/float16.h"
 #include "kernels/ops.h"
+#include "kernels/reference/panel_values.h"
 
 namespace edge {
 
@@ -10,42 +11,6 @@ matmul_q6_t matmul_q6_reference;
 matmul_q8_t matmul_q8_reference;
 
 namespace {
-
-int64_t unit_of(const Panel& w, int tile, int column) {
-    return static_cast<int64_t>(tile) * (w.columns / kUnitColumns) + column / kUnitColumns;
-}
-
-// The bits that a plane of `width` bits holds of one code (formats/SPEC.md rule 4.4).
-int plane_bits(const uint8_t* plane, int width, int row, int column) {
-    const int half = column % kUnitColumns / 4, n_bytes = 16 * width;
-    const int position = (4 * row + column % 4) ^ (width == 1 ? 32 : 0);
-    return plane[position % n_bytes] >> (4 * half + width * (position / n_bytes)) & ((1 << width) - 1);
-}
-
-int value_q2(const Panel& w, int tile, int row, int column) {
-    return w.codebook[plane_bits(w.codes + unit_of(w, tile, column) * 32, 2, row, column)];
-}
-
-int value_q3(const Panel& w, int tile, int row, int column) {
-    const uint8_t* unit = w.codes + unit_of(w, tile, column) * 48;
-    return w.codebook[plane_bits(unit, 2, row, column) | plane_bits(unit + 32, 1, row, column) << 2];
-}
-
-int value_q4(const Panel& w, int tile, int row, int column) {
-    return w.codebook[plane_bits(w.codes + unit_of(w, tile, column) * 64, 4, row, column)];
-}
-
-int value_q6(const Panel& w, int tile, int row, int column) {
-    const uint8_t* unit = w.codes + unit_of(w, tile, column) * 96;
-    return (plane_bits(unit, 4, row, column) | plane_bits(unit + 64, 2, row, column) << 4) - 32;
-}
-
-int value_q8(const Panel& w, int tile, int row, int column) {
-    const int half = column % kUnitColumns / 4;
-    return static_cast<int8_t>(w.codes[unit_of(w, tile, column) * 128 + 64 * half + 4 * row + column % 4]);
-}
-
-using value_t = int(const Panel& w, int tile, int row, int column);
 
 void matmul(value_t* value, const Panel& w, const Activations& a, int a_column, int n_tokens, int tile_begin, int tile_end,
             float* y, int64_t y_stride, bool accumulate) {
@@ -72,27 +37,27 @@ void matmul(value_t* value, const Panel& w, const Activations& a, int a_column, 
 
 void matmul_q2_reference(const Panel& w, const Activations& a, int a_column, int n_tokens, int tile_begin, int tile_end, float* y,
                          int64_t y_stride, bool accumulate) {
-    matmul(value_q2, w, a, a_column, n_tokens, tile_begin, tile_end, y, y_stride, accumulate);
+    matmul(value_at(2), w, a, a_column, n_tokens, tile_begin, tile_end, y, y_stride, accumulate);
 }
 
 void matmul_q3_reference(const Panel& w, const Activations& a, int a_column, int n_tokens, int tile_begin, int tile_end, float* y,
                          int64_t y_stride, bool accumulate) {
-    matmul(value_q3, w, a, a_column, n_tokens, tile_begin, tile_end, y, y_stride, accumulate);
+    matmul(value_at(3), w, a, a_column, n_tokens, tile_begin, tile_end, y, y_stride, accumulate);
 }
 
 void matmul_q4_reference(const Panel& w, const Activations& a, int a_column, int n_tokens, int tile_begin, int tile_end, float* y,
                          int64_t y_stride, bool accumulate) {
-    matmul(value_q4, w, a, a_column, n_tokens, tile_begin, tile_end, y, y_stride, accumulate);
+    matmul(value_at(4), w, a, a_column, n_tokens, tile_begin, tile_end, y, y_stride, accumulate);
 }
 
 void matmul_q6_reference(const Panel& w, const Activations& a, int a_column, int n_tokens, int tile_begin, int tile_end, float* y,
                          int64_t y_stride, bool accumulate) {
-    matmul(value_q6, w, a, a_column, n_tokens, tile_begin, tile_end, y, y_stride, accumulate);
+    matmul(value_at(6), w, a, a_column, n_tokens, tile_begin, tile_end, y, y_stride, accumulate);
 }
 
 void matmul_q8_reference(const Panel& w, const Activations& a, int a_column, int n_tokens, int tile_begin, int tile_end, float* y,
                          int64_t y_stride, bool accumulate) {
-    matmul(value_q8, w, a, a_column, n_tokens, tile_begin, tile_end, y, y_stride, accumulate);
+    matmul(value_at(8), w, a, a_column, n_tokens, tile_begin, tile_end, y, y_stride, accumulate);
 }
 
 }  // namespace edge

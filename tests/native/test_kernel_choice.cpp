@@ -64,7 +64,7 @@ void check_forced(const Expected& expected) {
         check(chosen(op) == std::string(op) + "_" + expected.lanes, std::string(op) + " under " + name + " is " + chosen(op));
     }
     check(chosen("attention_q8") == std::string("attention_q8_") + expected.dots, "attention_q8 under " + name);
-    for (const char* op : {"rope", "merge_heads", "embed_row_q8", "store_q8", "store_f16"}) {
+    for (const char* op : {"rope", "merge_heads", "embed_row", "store_q8", "store_f16"}) {
         check(chosen(op) == std::string(op) + "_reference", std::string(op) + " under " + name + " is " + chosen(op));
     }
 }

@@ -274,13 +274,16 @@ void test_rope() {
 
 void test_embed_and_stores() {
     Random random(70);
-    const TestPanel panel(37, 72, 32, 8, random);
-    std::vector<float> row(72);
-    for (int r = 0; r < 37; ++r) {
-        ops().embed_row_q8(panel.view(), r, 3.0f, row.data());
-        for (int c = 0; c < 72; ++c) {
-            const double exact = 3.0 * panel.weight(r, c);
-            check(std::fabs(row[size_t(c)] - exact) <= std::fabs(exact) * 2 * kEps + 1e-40, "embedding row");
+    for (const int bits : {2, 3, 4, 6, 8}) {
+        const TestPanel panel(37, 72, 32, bits, random);
+        std::vector<float> row(72);
+        for (int r = 0; r < 37; ++r) {
+            ops().embed_row(panel.view(), bits, r, 3.0f, row.data());
+            for (int c = 0; c < 72; ++c) {
+                const double exact = 3.0 * panel.weight(r, c);
+                check(std::fabs(row[size_t(c)] - exact) <= std::fabs(exact) * 2 * kEps + 1e-40,
+                      "embedding row of " + std::to_string(bits) + " bits");
+            }
         }
     }
     for (const float size : {1.0f, 1e-6f, 1e-12f, 0.0f, 3e4f, 1e9f}) {

@@ -194,7 +194,7 @@ void compare_silu_mul(silu_mul_t* kernel, const char* name) {
 // These ops have one implementation today; test_kernel_reference.cpp holds their meaning. A second one needs a comparison.
 void compare_rope(rope_t* kernel, const char* name) { check(kernel == rope_reference, name); }
 void compare_merge_heads(merge_heads_t* kernel, const char* name) { check(kernel == merge_heads_reference, name); }
-void compare_embed_row_q8(embed_row_q8_t* kernel, const char* name) { check(kernel == embed_row_q8_reference, name); }
+void compare_embed_row(embed_row_t* kernel, const char* name) { check(kernel == embed_row_reference, name); }
 void compare_store_q8(store_q8_t* kernel, const char* name) { check(kernel == store_q8_reference, name); }
 void compare_store_f16(store_f16_t* kernel, const char* name) { check(kernel == store_f16_reference, name); }
 
