@@ -102,8 +102,10 @@ def draw_quality(drawn: Sequence[Curve], path: Path) -> bool:
             names = NameWriter(axes, canvas.get_renderer())
             for curve, spots in panel:
                 names.keep_free([(spot.x, spot.y) for spot in spots], joined=curve.joined)
+                if axes is left and curve.source_perplexity is not None:
+                    names.keep_free([(x, curve.source_perplexity) for x in axes.get_xlim()], joined=True)
             for i, (_, spots) in enumerate(panel):
-                for spot in spots:
+                for spot in reversed(spots):  # what stands right of a crowd goes to the right
                     if spot.name:
                         names.write(spot.name, (spot.x, spot.y), COLOURS[i % len(COLOURS)])
         save(figure, path)

@@ -43,7 +43,7 @@ def draw_kept(ladder: Ladder, path: Path) -> None:
         axes.set_title(f"{plain(ladder.label)}: % of each block's bytes at the top level that a level keeps")
         if width / n_columns >= _NUMBER_INCHES and height / n_rows >= _LABEL_INCHES:
             _write_numbers(axes, 100 * shares, 50 * top, "{:.0f}")
-        bar = figure.colorbar(image, ax=axes, shrink=min(1.0, 4.0 / height), pad=0.02)
+        bar = figure.colorbar(image, ax=axes, shrink=min(1.0, 4.0 / height), anchor=(0.0, 1.0), pad=0.02)
         bar.set_label("share kept")
         save(figure, path)
 
@@ -68,7 +68,7 @@ def draw_bits(ladder: Ladder, path: Path) -> None:
                 _write_numbers(axes, bits.astype(float), sum(_BITS) / 2, "{:.3g}")
         figure.suptitle(f"{plain(ladder.label)}: bits of each weight's codes at level {ladder.bits_level}", fontsize=11)
         figure.supxlabel("; ".join((*_model_bits(ladder), "grey: left out at this level")), fontsize=9)
-        bar = figure.colorbar(image, ax=list(all_axes), shrink=min(1.0, 4.0 / height), pad=0.02)
+        bar = figure.colorbar(image, ax=list(all_axes), shrink=min(1.0, 4.0 / height), anchor=(0.0, 1.0), pad=0.02)
         bar.set_label("bits a code")
         save(figure, path)
 

@@ -19,9 +19,11 @@ Place = tuple[int, int, str]
 
 _BESIDE: tuple[Place, ...] = ((6, 0, "left"), (-6, 0, "right"))
 _AWAY: tuple[Place, ...] = tuple(
-    (dx * side, dy, "left" if side > 0 else "right")
-    for dx, height in ((4, 11), (4, 21), (14, 31), (24, 31), (14, 42), (34, 42), (24, 54), (44, 66), (60, 80))
-    for dy in (height, -height)
+    (dx * side, height, "left" if side > 0 else "right")
+    for dx, height in (
+        *((4, 11), (4, 21), (14, 31), (4, -11), (14, 42), (4, -21), (24, 31), (34, 42), (24, 54), (14, -31)),
+        *((44, 54), (44, 66), (24, -42), (60, 80), (34, -54), (60, 96)),
+    )
     for side in (1, -1)
 )
 _NEAR = 11  # a name up to this high needs no line to its point
