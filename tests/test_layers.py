@@ -15,14 +15,25 @@ FOLDERS = {
     "edgesdk.cloud": ROOT / "cloud",
     "edgesdk.device": ROOT / "device",
     "edgesdk.formats": ROOT / "formats",
+    "edgesdk.integrations": ROOT / "src" / "edgesdk" / "integrations",
+    "edgesdk.report": ROOT / "src" / "edgesdk" / "report",
     "edgesdk.targets": ROOT / "targets",
 }
 # Layer -> the other layers that it may import, and the packages from outside the standard library.
 MAY_IMPORT: dict[str, set[str]] = {
-    "edgesdk": {"edgesdk.errors", "edgesdk.cloud", "edgesdk.device", "edgesdk.formats", "edgesdk.targets"},
+    "edgesdk": {
+        "edgesdk.errors",
+        "edgesdk.cloud",
+        "edgesdk.device",
+        "edgesdk.formats",
+        "edgesdk.report",
+        "edgesdk.targets",
+    },
     "edgesdk.cloud": {"edgesdk", "edgesdk.errors", "edgesdk.formats", "edgesdk.targets"},
     "edgesdk.device": {"edgesdk.errors", "edgesdk.formats"},
     "edgesdk.formats": {"edgesdk.errors"},
+    "edgesdk.integrations": {"edgesdk", "edgesdk.errors", "edgesdk.device", "edgesdk.formats"},
+    "edgesdk.report": {"edgesdk.errors", "edgesdk.formats"},
     "edgesdk.targets": {"edgesdk.errors"},
 }
 OUTSIDE: dict[str, set[str]] = {
@@ -30,15 +41,17 @@ OUTSIDE: dict[str, set[str]] = {
     "edgesdk.cloud": {"gguf", "huggingface_hub", "jinja2", "numpy", "safetensors", "tokenizers", "torch"},
     "edgesdk.device": {"jinja2", "numpy"},
     "edgesdk.formats": {"numpy"},
+    "edgesdk.integrations": {"lm_eval", "numpy", "tqdm"},
+    "edgesdk.report": {"matplotlib", "numpy"},
     "edgesdk.targets": {"tomli"},
 }
 EXTRA = {"cloud/evaluate.py": {"edgesdk.device"}}
 
 
 def sources() -> list[tuple[str, Path]]:
-    """What is installed; device/engine holds C++ and a generator of its tables."""
-    found = [(layer, path) for layer, folder in FOLDERS.items() for path in sorted(folder.rglob("*.py"))]
-    return [(layer, path) for layer, path in found if ROOT / "device" / "engine" not in path.parents]
+    """What is installed, each file with its innermost layer; device/engine holds C++ and a generator of its tables."""
+    layers = {path: layer for layer, folder in FOLDERS.items() for path in sorted(folder.rglob("*.py"))}
+    return [(layer, path) for path, layer in layers.items() if ROOT / "device" / "engine" not in path.parents]
 
 
 def imported(path: Path) -> set[str]:
@@ -84,7 +97,9 @@ def test_the_check_sees_a_forbidden_import(tmp_path):
 def test_the_device_half_leaves_heavy_packages_alone():
     code = (
         "import sys, edgesdk, edgesdk.device, edgesdk.formats, edgesdk.targets, edgesdk.cli\n"
-        "print(*sorted({'torch', 'safetensors', 'gguf', 'tokenizers', 'typer', 'rich'} & set(sys.modules)))"
+        "import edgesdk.integrations, edgesdk.report\n"
+        "heavy = {'torch', 'safetensors', 'gguf', 'tokenizers', 'typer', 'rich', 'lm_eval', 'matplotlib'}\n"
+        "print(*sorted(heavy & set(sys.modules)))"
     )
     result = subprocess.run(
         [sys.executable, "-P", "-c", code] if sys.version_info >= (3, 11) else [sys.executable, "-c", code],

@@ -1,4 +1,4 @@
-"""`edgesdk eval`: perplexity of levels on a text, measured through the engine."""
+"""`edgesdk eval`: quality of levels on a text, measured through the engine."""
 
 from __future__ import annotations
 
@@ -30,15 +30,17 @@ def evaluate(
         list[int] | None, typer.Option("--level", help="Only this level; may be given again.", show_default=False)
     ] = None,
     source: Annotated[
-        str | None, typer.Option("--source", help="The model it was built from, for KL.", show_default=False)
+        str | None,
+        typer.Option("--source", help="The model it was built from: adds KL and top-1 agreement.", show_default=False),
     ] = None,
     n_windows: Annotated[int, typer.Option("--windows", min=1, help="Windows of text to measure at most.")] = 8,
     window_tokens: Annotated[int, typer.Option("--window-tokens", min=2, help="Tokens in a window.")] = 1024,
     as_json: Json = False,
 ) -> None:
-    """Measure the perplexity of levels on a text, through the engine.
+    """Measure levels on a text, through the engine: perplexity, and against the source KL and top-1 agreement.
 
-    Each window is scored from an empty context, every token but its first.
+    Each window is scored from an empty context, every token but its first. Top-1 agreement is the share of positions
+    at which level and source find the same token likeliest.
     """
     from edgesdk.cloud.calibrate import text_windows
     from edgesdk.cloud.checkpoint import open_checkpoint
@@ -67,8 +69,10 @@ def evaluate(
             "index": one.index,
             "rate": one.rate,
             "mapped_bytes": one.mapped_bytes,
+            "file_bytes": one.file_bytes,
             "ppl": found.perplexity,
             "kl": found.kl,
+            "top1": found.top1,
         }
         for one, found in zip(levels, quality, strict=True)
     ]
@@ -82,10 +86,11 @@ def evaluate(
             size(one.mapped_bytes),
             f"{found.perplexity:.3f}",
             "-" if found.kl is None else f"{found.kl:.4f}",
+            "-" if found.top1 is None else f"{found.top1:.1%}",
         ]
         for one, found in zip(levels, quality, strict=True)
     ]
     title = f"{windows.numel()} tokens of {text.name}"
     if source_perplexity is not None:
         title += f"; the source has perplexity {source_perplexity:.3f}"
-    print_table(title, ["level", "rate", "mapped", "ppl", "kl"], table)
+    print_table(title, ["level", "rate", "mapped", "ppl", "kl", "top-1"], table)
