@@ -15,7 +15,7 @@ BIN := $(VENV)/bin
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 CONFIGURE := $(BIN)/cmake -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja -DPython_EXECUTABLE=$(abspath $(PY)) -DEDGE_TESTS=ON -S .
 WHEEL_DIR := -Cbuild-dir=$(abspath $(BUILD))/wheel
-BUILD_REQUIRES := "scikit-build-core>=1.0" "nanobind>=2.4" "nlohmann-json>=3.11" "cmake>=3.25" "ninja>=1.11"
+BUILD_REQUIRES := "scikit-build-core>=1.0" "nanobind>=2.4" "nlohmann-json>=3.11" "cmake>=3.25" "ninja>=1.11" "setuptools>=70.1"
 
 PY_SOURCES := $(shell find src cloud formats device targets -name '*.py' -o -name '*.toml' -o -name py.typed)
 NATIVE_SOURCES := CMakeLists.txt $(shell find cmake kernels device -name '*.cpp' -o -name '*.h' -o -name '*.inc' -o -name '*.cmake' -o -name CMakeLists.txt)
@@ -36,7 +36,8 @@ $(VENV)/.python:
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-# Build tools first (the project itself is built without isolation), then what pyproject.toml names, torch pinned.
+# Build tools first (the project itself is built without isolation, and so is what has no wheel: setuptools for those),
+# then what pyproject.toml names, torch pinned.
 $(VENV)/.dependencies: pyproject.toml | $(VENV)/.python
 	$(PIP) --upgrade pip $(BUILD_REQUIRES)
 	$(PIP) --no-build-isolation $(WHEEL_DIR) ".[dev]" $(TORCH)

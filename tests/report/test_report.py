@@ -103,7 +103,7 @@ def test_tables_of_blocks_are_what_the_heat_maps_show(tiny, written):
         ]
         assert shares[1:] == expected
         rows = [[block.block, role, f"{value:.3g}"] for block in ladder.bits for role, value in block.bits.items()]
-        assert table[1:] == [["embed", "", "8"], *rows]
+        assert table[1:] == [["embed", "", f"{ladder.model_bits['embed']:.3g}"], *rows]
 
 
 def test_points_of_others_stand_in_a_table(written):
