@@ -20,7 +20,7 @@ from edgesdk.cloud.checkpoint import open_checkpoint
 from edgesdk.cloud.families.blocks import Attention, ModelConfig
 from edgesdk.cloud.families.llama import llama_config
 from edgesdk.cloud.pack import BlockVectors, QuantizedWeight, write_artifact
-from edgesdk.cloud.sizes import Allocation, PackedSizes, full_allocation, kept_shapes, weight_group
+from edgesdk.cloud.sizes import Allocation, LevelPlan, PackedSizes, full_allocation, kept_shapes, weight_group
 from edgesdk.cloud.tokenizer_gguf import read_tokenizer_gguf
 from edgesdk.cloud.tokenizer_tables import UNUSED, tables
 from edgesdk.formats.axes import frequency_order
@@ -108,11 +108,13 @@ def write_shape(path: Path, config: ModelConfig, rates: Sequence[float] = RATES,
     sizes = [PackedSizes(config, _GROUP).level(allocation) for allocation in ladder]
 
     @lru_cache(maxsize=4)
-    def block_weight(index: int, role: str) -> QuantizedWeight:
+    def weight(index: int | None, role: str, bits: int) -> QuantizedWeight:
+        if index is None:
+            return _random_weight(np.random.default_rng(seed), config.vocab_size, config.d_model, bits, _GROUP)
         block = config.blocks[index]
         rows, columns = kept_shapes(block, tuple(a.size for a in block.axes), config.d_model)[role]
         rng = np.random.default_rng([seed, index, *role.encode()])
-        return _random_weight(rng, rows, columns, 4, weight_group(block, role, _GROUP))
+        return _random_weight(rng, rows, columns, bits, weight_group(block, role, _GROUP))
 
     def block_vectors(index: int) -> BlockVectors:
         block = config.blocks[index]
@@ -129,7 +131,6 @@ def write_shape(path: Path, config: ModelConfig, rates: Sequence[float] = RATES,
     vocabulary.kinds.extend([UNUSED] * n_more)
     tokenizer = vocabulary.fields | {"n_tokens": config.vocab_size, "n_merges": len(vocabulary.merges), "chat": None}
     model_tensors: dict[str, Any] = {
-        "embed": _random_weight(np.random.default_rng(seed), config.vocab_size, config.d_model, 8, _GROUP),
         "norm": np.ones(config.d_model, np.float32),
         **tables(vocabulary),
     }
@@ -145,7 +146,8 @@ def write_shape(path: Path, config: ModelConfig, rates: Sequence[float] = RATES,
         for size, allocation in zip(sizes, ladder, strict=True)
     ]
     metadata = {"tokenizer": tokenizer, "evaluation": None, "provenance": {"source": "random", "seed": seed}}
-    return write_artifact(path, config, ladder, block_weight, block_vectors, model_tensors, metadata, levels)
+    plans = [LevelPlan.of(config, allocation) for allocation in ladder]
+    return write_artifact(path, config, plans, weight, block_vectors, model_tensors, metadata, levels)
 
 
 def _random_weight(rng: np.random.Generator, rows: int, columns: int, bits: int, group: int) -> QuantizedWeight:

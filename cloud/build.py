@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from edgesdk.cloud.allocate import AXES, AllocateInputs, BitLosses
 from edgesdk.cloud.allocate import METHODS as ALLOCATE
-from edgesdk.cloud.allocate import AllocateInputs
+from edgesdk.cloud.allocate.bits import bit_losses, lower_plans
 from edgesdk.cloud.calibrate import Calibration, collect_moments, text_windows, windows_for
 from edgesdk.cloud.check import check_unchanged
 from edgesdk.cloud.checkpoint import open_checkpoint
@@ -24,17 +24,18 @@ from edgesdk.cloud.families.blocks import ModelConfig
 from edgesdk.cloud.ordered import SortedModel
 from edgesdk.cloud.pack import BlockVectors, write_artifact
 from edgesdk.cloud.quantize import METHODS as QUANTIZE
-from edgesdk.cloud.quantize.block import block_vectors, dequantized, quantize_rows_8bit
+from edgesdk.cloud.quantize.block import block_vectors
+from edgesdk.cloud.quantize.rows import quantize_rows
 from edgesdk.cloud.quantize.tasks import quantize_blocks
 from edgesdk.cloud.rank import METHODS as RANK
 from edgesdk.cloud.records import artifact_metadata, file_sha256, level_records
 from edgesdk.cloud.reference import Decoder
-from edgesdk.cloud.repair import repaired_bias
+from edgesdk.cloud.repair import level_biases
 from edgesdk.cloud.sample import sample_windows
-from edgesdk.cloud.sizes import Allocation, PackedSizes
-from edgesdk.cloud.stored import StoredWeights
+from edgesdk.cloud.sizes import LevelPlan, PackedSizes, full_allocation, model_weights
+from edgesdk.cloud.stored import StoredWeights, codes_name, save_codes
 from edgesdk.cloud.tokenizer import ArtifactTokenizer, import_tokenizer, to_tokenizers
-from edgesdk.cloud.tune import tune
+from edgesdk.cloud.tune import WIDE_BITS, Student, tune_scales, widen
 from edgesdk.cloud.workdir import WorkDirectory, fingerprint, write_json
 from edgesdk.errors import ModelError, UsageError
 from edgesdk.formats.verify import verify_artifact
@@ -43,7 +44,7 @@ __all__ = ["build_model"]
 
 _CHECK_TOKENS = 64
 _EVALUATION_SEED = 7919  # added to the seed, so that evaluation text is never calibration text
-_CODE_VERSION = "1"  # part of every cache key: raise it when a step's results change
+_CODE_VERSION = "2"  # part of every cache key: raise it when a step's results change
 
 Progress = Callable[[str, int, int], None]
 
@@ -65,7 +66,7 @@ def build_model(
     """
     config = config or BuildConfig()
     out = Path(out)
-    _check_methods(config)
+    _check_config(config)
     out.mkdir(parents=True, exist_ok=True)
     root = work or out / "work"
     steps = _Steps(progress)
@@ -86,18 +87,36 @@ def build_model(
     with steps.timed("sort"):
         ordered = SortedModel(source, calibration, config.rank.method)
         differences = check_unchanged(source, ordered.sort, evaluation[:1, :_CHECK_TOKENS])
+    key = [*key, config.rank, config.quantize.method, config.quantize.group, config.quantize.damping]
+    weights = StoredWeights(WorkDirectory(root, "codes", fingerprint(key)))
+    sizes = PackedSizes(model_config, config.quantize.group)
+
+    def quantized(step: str, plans: Sequence[LevelPlan]) -> None:
+        """Makes the codes of every weight that the plans use and that no earlier step made."""
+        wanted = dict.fromkeys(version for plan in plans for version in _versions(model_config, plan))
+        quantize_blocks(model, config, calibration, weights.codes, wanted, steps.report(step))
+        _quantize_model(config, source, calibration, weights.codes, plans)
+
     with steps.timed("quantize"):
-        key = [*key, config.rank, config.quantize]
-        quantize_work = WorkDirectory(root, "codes", fingerprint(key))
-        quantize_blocks(model, config, calibration, quantize_work, steps.report("quantize"))
-    with steps.timed("tune"):
-        weights = tune(config, source, ordered, StoredWeights(quantize_work), windows, root, key, steps.report("tune"))
+        full = LevelPlan.of(
+            model_config, full_allocation(model_config), config.quantize.max_bits, config.quantize.model_bits
+        )
+        quantized("quantize", [full])
+        if config.tune.wide_share and config.quantize.max_bits == 4:
+            full = _widened(config, ordered, weights, full, windows, root, key, steps)
+            quantized("quantize", [full])
     with steps.timed("allocate"):
-        sizes = PackedSizes(model_config, config.quantize.group, weights.bits)
-        ladder = _ladder(config, sizes, ordered, calibration, windows, root, key, steps)
+        ladder = _ladder(config, sizes, ordered, calibration, weights, full, quantized, windows, root, key, steps)
+    with steps.timed("tune"):
+        if config.tune.n_epochs:
+            tuned = WorkDirectory(root, "tuned", fingerprint(key, config.tune, [asdict(plan) for plan in ladder]))
+            tune_scales(
+                source, Student.start(ordered, weights, ladder), windows, config.tune, tuned, steps.report("tune")
+            )
+            weights = replace(weights, tuned=tuned)
     with steps.timed("pack"):
         draft = root / "draft.edge"
-        tensors = _model_tensors(source, tokenizer, config.quantize.group)
+        tensors = {"norm": source.final_norm.numpy(), **tokenizer.tensors}
         parts = _Parts(model_config, ladder, ordered, weights, tensors)
         metadata = artifact_metadata(checkpoint, tokenizer, config, evaluation)
         parts.write(draft, metadata, level_records(sizes, ladder, None))
@@ -158,7 +177,7 @@ class _Parts:
     """Everything that goes into the file but the quality of its levels."""
 
     config: ModelConfig
-    ladder: Sequence[Allocation]
+    ladder: Sequence[LevelPlan]
     ordered: SortedModel
     weights: StoredWeights
     model_tensors: dict[str, Any]
@@ -170,37 +189,36 @@ class _Parts:
         )
 
     def _vectors(self, index: int) -> BlockVectors:
-        """Norms, frequencies and the bias of each level, computed once and kept in the work directory."""
+        """Norms, frequencies and the bias of each level."""
         block = self.config.blocks[index]
-        source = self.ordered.decoder.block_weights(index)
-        folder = self.weights.codes
-        name = f"bias-{index:03d}-{fingerprint([level[index] for level in self.ladder], self._wide(index))}.safetensors"
-        if not folder.has(name):
-            output = next(weight for weight in block.weights if weight.columns is not None)
-            untuned = replace(self.weights, tuned=None)  # tuned scales already make up for what they change
-            deployed = {output.role: dequantized(block, output, untuned.weight(index, output.role))}
-            moments = self.ordered.moments(index)
-            made = [repaired_bias(block, source, level[index], moments, deployed) for level in self.ladder]
-            folder.save(name, {"bias": torch.stack(made)})
-        vectors = block_vectors(block, source)
+        vectors = block_vectors(block, self.ordered.decoder.block_weights(index))
         norm = self.weights.norm(index)
         if norm is not None:
             vectors["norm"] = norm
-        return BlockVectors(vectors, tuple(folder.load(name)[0]["bias"].numpy()))
-
-    def _wide(self, index: int) -> list[str]:
-        return sorted(role for i, role in self.weights.bits if i == index)
+        biases = level_biases(self.ordered, self.weights, self.ladder, index)
+        return BlockVectors(vectors, tuple(biases.numpy()))
 
 
-def _check_methods(config: BuildConfig) -> None:
+def _versions(config: ModelConfig, plan: LevelPlan) -> list[tuple[int, str, int]]:
+    return [(index, role, bits) for (index, role), bits in plan.weight_bits(config).items()]
+
+
+def _check_config(config: BuildConfig) -> None:
     chosen = (
         ("rank", list(RANK), config.rank.method),
         ("allocate", list(ALLOCATE), config.allocate.method),
         ("quantize", list(QUANTIZE), config.quantize.method),
+        ("axes", list(AXES), config.allocate.axes),
     )
     for step, names, method in chosen:
         if method not in names:
-            raise UsageError(f"unknown {step} method {method!r}", hint=f"choose one of {', '.join(names)}")
+            raise UsageError(f"unknown {step} {method!r}", hint=f"choose one of {', '.join(names)}")
+    if config.quantize.max_bits not in (4, 6):
+        raise UsageError(
+            f"max_bits is {config.quantize.max_bits}, expected 4 or 6", hint="lower levels have fewer bits"
+        )
+    if config.allocate.max_file_growth < 0:
+        raise UsageError(f"max_file_growth is {config.allocate.max_file_growth}, expected 0 or more")
 
 
 def _check_vocabulary(tokenizer: ArtifactTokenizer, config: ModelConfig) -> None:
@@ -238,21 +256,63 @@ def _texts(
     return windows, work.load(name)[0]["windows"]
 
 
+def _quantize_model(
+    config: BuildConfig, source: Decoder, calibration: Calibration, work: WorkDirectory, plans: Sequence[LevelPlan]
+) -> None:
+    """Codes of the embedding and the head in the bits that the plans use."""
+    for plan in plans:
+        for name, bits in zip(model_weights(source.config), plan.model_bits, strict=True):
+            if not work.has(codes_name(None, name, bits)):
+                read_by_head = name == "head" or source.config.tied_head
+                moment = calibration.head_moment() if read_by_head else None
+                matrix = source.head if name == "head" else source.embedding
+                save_codes(work, None, name, quantize_rows(matrix, config.quantize.group, bits, moment))
+
+
+def _widened(
+    config: BuildConfig,
+    ordered: SortedModel,
+    weights: StoredWeights,
+    full: LevelPlan,
+    windows: Tensor,
+    root: Path,
+    key: list[Any],
+    steps: _Steps,
+) -> LevelPlan:
+    """The full level with those weights at 6 bits where 4 cost the most."""
+    settings = config.tune
+    work = WorkDirectory(root, "wide", fingerprint(key, settings.wide_share, settings.wide_windows))
+    student = Student.start(ordered, weights, [full])
+    text = windows[: settings.wide_windows]
+    wide = set(widen(ordered, student, text, settings.wide_share, work, steps.report("quantize")))
+    bits = tuple(
+        tuple(WIDE_BITS if (index, weight.role) in wide else b for weight, b in zip(block.weights, own, strict=True))
+        for index, (block, own) in enumerate(zip(student.source.config.blocks, full.bits, strict=True))
+    )
+    return replace(full, bits=bits)
+
+
 def _ladder(
     config: BuildConfig,
     sizes: PackedSizes,
     ordered: SortedModel,
     calibration: Calibration,
+    weights: StoredWeights,
+    full: LevelPlan,
+    quantized: Callable[[str, Sequence[LevelPlan]], None],
     windows: Tensor,
     root: Path,
     key: list[Any],
     steps: _Steps,
-) -> list[Allocation]:
+) -> list[LevelPlan]:
     settings = config.allocate
-    wide = sorted(map(list, sizes.bits))
-    work = WorkDirectory(root, "ladder", fingerprint(key, settings, wide))
-    path = work.path("ladder.json")
+    path = WorkDirectory(root, "ladder", fingerprint(key, settings, asdict(full))).path("ladder.json")
     if not path.exists():
+        losses: BitLosses = {}
+        if settings.method == "measured" and settings.axes != "width":
+            quantized("allocate", lower_plans(full))
+            text = windows[: settings.cost_windows]
+            losses = bit_losses(ordered, weights, full, text, steps.report("allocate"))
         inputs = AllocateInputs(
             sizes,
             settings,
@@ -260,18 +320,10 @@ def _ladder(
             ordered.moments,
             calibration.layer_similarity,
             windows[: settings.n_windows, : settings.window_tokens],
+            full,
+            losses,
             steps.report("allocate"),
         )
-        write_json(path, list(dict.fromkeys(ALLOCATE[settings.method](inputs))))  # coarse axes can make levels equal
-    return [tuple(tuple(kept) for kept in allocation) for allocation in json.loads(path.read_text("utf-8"))]
-
-
-def _model_tensors(source: Decoder, tokenizer: ArtifactTokenizer, group: int) -> dict[str, Any]:
-    tensors: dict[str, Any] = {
-        "embed": quantize_rows_8bit(source.embedding, group),
-        "norm": source.final_norm.numpy(),
-        **tokenizer.tensors,
-    }
-    if not source.config.tied_head:
-        tensors["head"] = quantize_rows_8bit(source.head, group)
-    return tensors
+        made = dict.fromkeys(ALLOCATE[settings.method](inputs))  # coarse axes can make levels equal
+        write_json(path, [asdict(plan) for plan in made])
+    return [LevelPlan.from_json(plan) for plan in json.loads(path.read_text("utf-8"))]

@@ -22,6 +22,7 @@ __all__ = ["Calibration", "collect_moments", "text_windows", "windows_for"]
 Progress = Callable[[int, int], None]
 
 _BATCH_TOKENS = 4096
+_HEAD = "moments-head.safetensors"
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,10 @@ class Calibration:
         """Moments of one block."""
         tensors, fields = self.work.load(f"moments-{index:03d}.safetensors")
         return Moments(tensors, fields["similarity"])
+
+    def head_moment(self) -> Tensor:
+        """E[x x^T] of what the head reads, (d_model, d_model)."""
+        return self.work.load(_HEAD)[0]["input"]
 
 
 def windows_for(
@@ -112,6 +117,9 @@ def collect_moments(
             layer_input = x
         if progress:
             progress(index + 1, len(blocks))
+    if not work.has(_HEAD):
+        normed = decoder.normed(x).flatten(0, 1)
+        work.save(_HEAD, {"input": normed.T @ normed / len(normed)})
     return Calibration(work, len(blocks), tuple(similarity))
 
 

@@ -41,25 +41,35 @@ class AllocateConfig:
     """method: a name in allocate.METHODS. The ladder goes from rate 0 to max_rate in steps of about `step`.
 
     A level's rate is the least that its block sizes allow at or above its target, so steps are not exact.
-    n_windows, window_tokens: calibration text on which losses are measured.
+    axes: what "measured" may give up: a name in allocate.AXES.
+    max_file_growth: bytes of versions that only smaller levels use, as a share of the full level's.
+    n_windows, window_tokens: calibration text on which losses are measured; cost_windows: on which gradients are.
     fractions: of an axis' present size, at which its loss is measured (beside 0).
     """
 
     method: str = "measured"
-    max_rate: float = 0.35
+    axes: str = "all"
+    max_rate: float = 0.6
     step: float = 0.025
+    max_file_growth: float = 0.6
     n_windows: int = 4
     window_tokens: int = 256
+    cost_windows: int = 16
     fractions: tuple[float, ...] = (0.8, 0.5)
 
 
 @dataclass(frozen=True)
 class QuantizeConfig:
-    """method: a name in quantize.METHODS; group: columns that share a scale; damping: share of the mean diagonal."""
+    """method: a name in quantize.METHODS; group: columns that share a scale; damping: share of the mean diagonal.
+
+    max_bits: of block weights at the full level, 4 or 6; model_bits: of the embedding and the head there
+    """
 
     method: str = "gptq"
     group: int = 32
     damping: float = 0.01
+    max_bits: int = 4
+    model_bits: int = 8
 
 
 @dataclass(frozen=True)
@@ -67,13 +77,15 @@ class TuneConfig:
     """After quantization: which weights are held at 6 bits, and the distillation of scales and norm gains.
 
     wide_share: of all elements of block weights, chosen on wide_windows windows; 0: all stay at 4 bits
-    n_epochs: times that all calibration windows are seen, batch_windows at once; 0: scales stay as they are
+    n_epochs: times that the full level sees all calibration windows, batch_windows at once; 0: scales stay as they are
+    n_level_epochs: times that levels below do, to tune what only they use
     rate: largest relative change of a scale or gain in one step
     """
 
     wide_share: float = 0.04
     wide_windows: int = 16
     n_epochs: int = 1
+    n_level_epochs: int = 1
     batch_windows: int = 8
     rate: float = 2e-3
     seed: int = 0
@@ -104,8 +116,8 @@ PRESETS = {
     "default": BuildConfig(),
     "fast": BuildConfig(
         calibrate=CalibrateConfig(n_windows=32, window_tokens=256),
-        allocate=AllocateConfig(n_windows=2, fractions=(0.6,)),
-        tune=TuneConfig(wide_windows=8, n_epochs=0),
+        allocate=AllocateConfig(n_windows=2, cost_windows=8, fractions=(0.6,)),
+        tune=TuneConfig(wide_windows=8, n_epochs=0, n_level_epochs=0),
         evaluate=EvaluateConfig(n_windows=4, window_tokens=512),
     ),
 }

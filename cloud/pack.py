@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgesdk.cloud.families.blocks import Attention, Block, ModelConfig
-from edgesdk.cloud.sizes import Allocation
+from edgesdk.cloud.families.blocks import Attention, Block, ModelConfig, Weight
+from edgesdk.cloud.sizes import LevelPlan, model_weights
 from edgesdk.formats.tiles import pack_panel, padded_bytes
 from edgesdk.formats.writer import ArtifactWriter, Piece
 
@@ -30,13 +31,17 @@ ROW_BIASES = {"attention": ("q", "k"), "mlp": ("gate", "up")}
 
 @dataclass(frozen=True)
 class QuantizedWeight:
-    """codes (rows, columns) uint8 and scales (rows, n_groups) float16, axes in file order (SPEC.md section 3)."""
+    """codes (rows, columns) uint8 and scales (rows, n_groups) float16, axes in file order (SPEC.md section 3).
+
+    error: mean squared error of what the weight computes, in units of its output, where it is known
+    """
 
     codes: NDArray[np.uint8]
     scales: NDArray[np.float16]
     bits: int
     group: int
     codebook: tuple[int, ...] | None  # 2 ** bits int8 values at 2, 3 and 4 bits
+    error: float | None = None
 
     def values(self) -> NDArray[np.int8]:
         """The integers that the codes stand for, to be multiplied with their group's scale."""
@@ -61,60 +66,72 @@ class BlockVectors:
 def write_artifact(
     path: Path,
     config: ModelConfig,
-    ladder: Sequence[Allocation],
-    block_weight: Callable[[int, str], QuantizedWeight],
+    ladder: Sequence[LevelPlan],
+    weight: Callable[[int | None, str, int], QuantizedWeight],
     block_vectors: Callable[[int], BlockVectors],
-    model_tensors: Mapping[str, QuantizedWeight | NDArray[Any]],
+    model_tensors: Mapping[str, NDArray[Any]],
     metadata: Mapping[str, Any],
     levels: Sequence[Mapping[str, Any]],
 ) -> list[dict[str, Any]]:
     """Writes one artifact and returns its level records with their sizes.
 
-    ladder: allocations, smallest level first, ending with the full sizes
-    block_weight: loads a block's weight by index and role; called for every piece of it, one in memory at a time
+    ladder: smallest level first, ending with the full sizes
+    weight: loads a weight by block index (None: embedding and head), role and bits; called for every piece of it, one
+        in memory at a time
     block_vectors: a block's small tensors, by index
-    model_tensors: embed, head (QuantizedWeight), norm, tokenizer.* and chat_template (arrays), all part of level 0
+    model_tensors: norm, tokenizer.* and chat_template, all part of level 0
     metadata: the header's fields beside model, codebooks, panels, runs and levels; levels: rate and quality per level
     """
     writer = ArtifactWriter(len(ladder))
     codebooks: list[list[int]] = []
     top = len(ladder) - 1
+    for position, name in enumerate(model_weights(config)):
+        for first, last, bits in _versions([level.model_bits[position] for level in ladder]):
+            load = partial(weight, None, name, bits)
+            box = (0, config.vocab_size, 0, config.d_model)
+            writer.add(_panel_piece(name, first, last, box, load(), codebooks, load))
     for name, tensor in model_tensors.items():
-        if isinstance(tensor, QuantizedWeight):
-            box = (0, tensor.codes.shape[0], 0, tensor.codes.shape[1])
-            writer.add(_panel_piece(name, 0, top, box, tensor, codebooks, partial(_same, tensor)))
-        else:
-            writer.add(Piece(name, 0, top, str(tensor.dtype), tensor.shape, tensor))
+        writer.add(Piece(name, 0, top, str(tensor.dtype), tensor.shape, tensor))
     for index, block in enumerate(config.blocks):
-        kept = [level[index] for level in ladder]
-        for piece in _block_pieces(block, kept, partial(block_weight, index), block_vectors(index), codebooks):
+        kept = [level.kept[index] for level in ladder]
+        bits_of = [level.bits[index] for level in ladder]
+        for piece in _block_pieces(block, kept, bits_of, partial(weight, index), block_vectors(index), codebooks):
             writer.add(piece)
     fields = {"model": model_header(config), **metadata, "codebooks": codebooks}
     return writer.write(path, fields, levels)
 
 
+def _versions(bits: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+    """(first level, last level, bits) of each version of a weight: levels in a row that use the same bits share it."""
+    for value, group in itertools.groupby(enumerate(bits), key=lambda pair: pair[1]):
+        levels = [level for level, _ in group]
+        yield levels[0], levels[-1], value
+
+
 def _block_pieces(
     block: Block,
     kept: Sequence[tuple[int, ...]],
-    load: Callable[[str], QuantizedWeight],
+    bits_of: Sequence[tuple[int, ...]],
+    load: Callable[[str, int], QuantizedWeight],
     tensors: BlockVectors,
     codebooks: list[list[int]],
 ) -> Iterator[Piece]:
     top = len(kept) - 1
     yield Piece(f"{block.name}.norm", 0, top, "float32", tensors.vectors["norm"].shape, tensors.vectors["norm"])
-    for level in range(top + 1):
-        for weight in block.weights:
-            axis = weight.rows or weight.columns
-            begin, end = _cut(block, kept, level, axis)
+    for position, weight in enumerate(block.weights):
+        name = f"{block.name}.{weight.role}"
+        for first, last, bits in _versions([level[position] for level in bits_of]):
+            for level in range(first, last + 1):
+                begin, end = _cut(block, kept, level, weight.rows or weight.columns)
+                begin = begin if level > first else 0  # a new version replaces what smaller levels use
+                if end > begin:
+                    yield _weight_piece(name, weight, (level, last), (begin, end), bits, load, codebooks)
+        row_bias = tensors.vectors.get(f"{weight.role}_bias")
+        for level in range(top + 1) if row_bias is not None else ():
+            begin, end = _cut(block, kept, level, weight.rows)
             if end > begin:
-                quantized = load(weight.role)
-                rows, columns = quantized.codes.shape
-                box = (begin, end, 0, columns) if weight.rows else (0, rows, begin, end)
-                name = f"{block.name}.{weight.role}"
-                yield _panel_piece(name, level, top, box, quantized, codebooks, partial(load, weight.role))
-                row_bias = tensors.vectors.get(f"{weight.role}_bias")
-                if row_bias is not None:
-                    yield Piece(f"{name}.bias", level, top, "float32", (end - begin,), row_bias[begin:end])
+                yield Piece(f"{name}.bias", level, top, "float32", (end - begin,), row_bias[begin:end])
+    for level in range(top + 1):
         if isinstance(block, Attention):
             begin, end = (n // 2 for n in _cut(block, kept, level, ("qk", block.n_kv_heads)))
             if end > begin:
@@ -123,6 +140,21 @@ def _block_pieces(
         bias = tensors.level_bias[level]
         if bias is not None:
             yield Piece(f"{block.name}.bias", level, level, "float16", bias.shape, bias.astype(np.float16))
+
+
+def _weight_piece(
+    name: str,
+    weight: Weight,
+    levels: tuple[int, int],
+    cut: tuple[int, int],
+    bits: int,
+    load: Callable[[str, int], QuantizedWeight],
+    codebooks: list[list[int]],
+) -> Piece:
+    quantized = load(weight.role, bits)
+    rows, columns = quantized.codes.shape
+    box = (*cut, 0, columns) if weight.rows else (0, rows, *cut)
+    return _panel_piece(name, *levels, box, quantized, codebooks, partial(load, weight.role, bits))
 
 
 def _cut(block: Block, kept: Sequence[tuple[int, ...]], level: int, axis: tuple[str, int] | None) -> tuple[int, int]:
@@ -137,7 +169,7 @@ def _cut(block: Block, kept: Sequence[tuple[int, ...]], level: int, axis: tuple[
 def _panel_piece(
     name: str,
     level: int,
-    top: int,
+    last_level: int,
     box: tuple[int, int, int, int],
     weight: QuantizedWeight,
     codebooks: list[list[int]],
@@ -159,11 +191,7 @@ def _panel_piece(
         return pack_panel(codes, scales, bits, group)
 
     n_bytes = padded_bytes(row_end - row_begin, column_end - column_begin, bits, group)
-    return Piece(name, level, top, "uint8", (n_bytes,), pack, (*box, bits, group, codebook))
-
-
-def _same(weight: QuantizedWeight) -> QuantizedWeight:
-    return weight
+    return Piece(name, level, last_level, "uint8", (n_bytes,), pack, (*box, bits, group, codebook))
 
 
 def model_header(config: ModelConfig) -> dict[str, Any]:

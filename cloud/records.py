@@ -13,8 +13,7 @@ from torch import Tensor
 from edgesdk.cloud.checkpoint import Checkpoint
 from edgesdk.cloud.config import BuildConfig
 from edgesdk.cloud.evaluate import LevelQuality
-from edgesdk.cloud.families.blocks import ModelConfig
-from edgesdk.cloud.sizes import Allocation, PackedSizes
+from edgesdk.cloud.sizes import LevelPlan, PackedSizes, model_weights
 from edgesdk.cloud.tokenizer import ArtifactTokenizer
 from edgesdk.cloud.workdir import fingerprint
 from edgesdk.errors import ModelError
@@ -57,33 +56,43 @@ def file_sha256(path: Path) -> str:
 
 
 def level_records(
-    sizes: PackedSizes, ladder: Sequence[Allocation], quality: Sequence[LevelQuality] | None
+    sizes: PackedSizes, ladder: Sequence[LevelPlan], quality: Sequence[LevelQuality] | None
 ) -> list[dict[str, Any]]:
     """The header's level records, sizes in the file left to the writer."""
-    n_bytes = [sizes.level(allocation) for allocation in ladder]
+    n_bytes = [sizes.level(level.kept, level.bits) for level in ladder]
     records = []
-    for k, allocation in enumerate(ladder):
+    for k, level in enumerate(ladder):
         measured = quality[k] if quality else None
         records.append(
             {
                 "rate": 1 - n_bytes[k] / n_bytes[-1],
                 "block_bytes": n_bytes[k],
-                "allocation": [list(kept) for kept in allocation],
+                "allocation": [list(kept) for kept in level.kept],
                 "perplexity": measured.perplexity if measured else None,
                 "kl": measured.kl if measured else None,
-                "gave_up": _gave_up(sizes.config, allocation),
+                "gave_up": _gave_up(sizes, level, ladder[-1]),
             }
         )
     return records
 
 
-def _gave_up(config: ModelConfig, allocation: Allocation) -> dict[str, Any]:
-    """Shares of each axis that a level lacks, over all blocks, and the blocks it leaves out."""
+def _gave_up(sizes: PackedSizes, level: LevelPlan, full: LevelPlan) -> dict[str, Any]:
+    """Shares that a level lacks: of each axis over all blocks, of the bits of what it keeps, and blocks left out."""
+    config = sizes.config
     lost: dict[str, int] = {}
     whole: dict[str, int] = {}
-    for block, kept in zip(config.blocks, allocation, strict=True):
+    for block, kept in zip(config.blocks, level.kept, strict=True):
         for axis, size in zip(block.axes, kept, strict=True):
             lost[axis.name] = lost.get(axis.name, 0) + axis.size - size
             whole[axis.name] = whole.get(axis.name, 0) + axis.size
-    dropped = [block.name for block, kept in zip(config.blocks, allocation, strict=True) if not any(kept)]
-    return {**{name: round(lost[name] / whole[name], 4) for name in whole}, "blocks": dropped}
+    names = model_weights(config)
+    shares = {
+        **{name: lost[name] / whole[name] for name in whole},
+        "block bits": 1 - sizes.level(level.kept, level.bits) / sizes.level(level.kept, full.bits),
+        **{
+            f"{name} bits": 1 - sizes.model_weight(own) / sizes.model_weight(top)
+            for name, own, top in zip(names, level.model_bits, full.model_bits, strict=True)
+        },
+    }
+    dropped = [block.name for block, kept in zip(config.blocks, level.kept, strict=True) if not any(kept)]
+    return {**{name: round(share, 4) for name, share in shares.items()}, "blocks": dropped}

@@ -220,9 +220,13 @@ class Decoder:
         """tokens (batch, n_tokens) -> (batch, n_tokens, d_model)."""
         return F.embedding(tokens, self.embedding) * self.config.embedding_scale
 
+    def normed(self, x: Tensor) -> Tensor:
+        """Final norm: what the head reads, (..., d_model)."""
+        return F.rms_norm(x, x.shape[-1:], self.final_norm, self.config.norm_eps)
+
     def logits(self, x: Tensor) -> Tensor:
         """Final norm and head: (..., d_model) -> (..., vocab_size)."""
-        return F.rms_norm(x, x.shape[-1:], self.final_norm, self.config.norm_eps) @ self.head.T
+        return self.normed(x) @ self.head.T
 
     def states(self, tokens: Tensor, first: int = 0, x: Tensor | None = None) -> Iterator[Tensor]:
         """The residual stream before block `first`, and after each block from there on."""

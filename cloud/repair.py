@@ -8,9 +8,35 @@ import torch
 from torch import Tensor
 
 from edgesdk.cloud.families.blocks import Block, Mlp
+from edgesdk.cloud.ordered import SortedModel
+from edgesdk.cloud.quantize.block import dequantized
 from edgesdk.cloud.reference import BlockWeights
+from edgesdk.cloud.sizes import LevelPlan
+from edgesdk.cloud.stored import StoredWeights
+from edgesdk.cloud.workdir import fingerprint
 
-__all__ = ["repaired_bias"]
+__all__ = ["level_biases", "repaired_bias"]
+
+
+def level_biases(ordered: SortedModel, weights: StoredWeights, ladder: Sequence[LevelPlan], index: int) -> Tensor:
+    """The biases (n_levels, d_model) that repair a block at each level, computed once and kept beside the codes.
+
+    Tuned scales are left out: they already make up for what they change.
+    """
+    block = ordered.decoder.config.blocks[index]
+    position, output = next((i, w) for i, w in enumerate(block.weights) if w.columns is not None)
+    states = [(level.kept[index], level.bits[index][position]) for level in ladder]
+    name = f"bias-{index:03d}-{fingerprint(states)}.safetensors"
+    if not weights.codes.has(name):
+        source, moments = ordered.decoder.block_weights(index), ordered.moments(index)
+        untuned = StoredWeights(weights.codes)
+        made: dict[tuple[tuple[int, ...], int], Tensor] = {}
+        for bits in sorted({bits for _, bits in states}):
+            deployed = {output.role: dequantized(block, output, untuned.weight(index, output.role, bits))}
+            for kept in sorted({kept for kept, own in states if own == bits}):
+                made[kept, bits] = repaired_bias(block, source, kept, moments, deployed)
+        weights.codes.save(name, {"bias": torch.stack([made[state] for state in states])})
+    return weights.codes.load(name)[0]["bias"]
 
 
 def repaired_bias(

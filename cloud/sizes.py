@@ -3,40 +3,91 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 from edgesdk.cloud.families.blocks import Block, ModelConfig
 from edgesdk.formats.tiles import packed_bytes
 
-__all__ = ["Allocation", "PackedSizes", "full_allocation", "kept_shapes", "weight_group"]
+__all__ = [
+    "Allocation",
+    "LevelPlan",
+    "PackedSizes",
+    "full_allocation",
+    "kept_shapes",
+    "model_weights",
+    "weight_group",
+]
 
 Allocation = tuple[tuple[int, ...], ...]
-"""What a level keeps: per block, the kept size of each of its axes."""
+"""Per block, the kept size of each of its axes."""
+
+
+@dataclass(frozen=True)
+class LevelPlan:
+    """What a level keeps of the model.
+
+    kept: per block, the size of each of its axes; bits: per block, those of each of its weights, in declared order
+    model_bits: those of each of `model_weights`
+    """
+
+    kept: Allocation
+    bits: tuple[tuple[int, ...], ...]
+    model_bits: tuple[int, ...]
+
+    @classmethod
+    def of(cls, config: ModelConfig, kept: Allocation, bits: int = 4, model_bits: int = 8) -> LevelPlan:
+        """The same bits everywhere."""
+        per_block = tuple((bits,) * len(block.weights) for block in config.blocks)
+        return cls(kept, per_block, (model_bits,) * len(model_weights(config)))
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> LevelPlan:
+        """Inverse of `dataclasses.asdict` and JSON."""
+        kept, bits = (tuple(map(tuple, value[name])) for name in ("kept", "bits"))
+        return cls(kept, bits, tuple(value["model_bits"]))
+
+    def weight_bits(self, config: ModelConfig) -> dict[tuple[int, str], int]:
+        """Bits by block index and role."""
+        return {
+            (index, weight.role): bits
+            for index, (block, own) in enumerate(zip(config.blocks, self.bits, strict=True))
+            for weight, bits in zip(block.weights, own, strict=True)
+        }
 
 
 @dataclass(frozen=True)
 class PackedSizes:
-    """Sizes before padding (SPEC.md rule 6.3). group: columns that share a scale.
-
-    bits: of the weights, by block index and role, that are not held at 4 bits
-    """
+    """Sizes before padding (SPEC.md rule 6.3). group: columns that share a scale."""
 
     config: ModelConfig
     group: int = 32
-    bits: Mapping[tuple[int, str], int] = field(default_factory=dict)
 
-    def block(self, index: int, kept: Sequence[int]) -> int:
-        """Bytes of one block that keeps `kept` of its axes."""
+    def weights(self, index: int, kept: Sequence[int], bits: Sequence[int]) -> list[int]:
+        """Bytes of each weight of a block that keeps `kept` of its axes, at `bits` of its weights."""
         block = self.config.blocks[index]
-        return sum(
-            packed_bytes(rows, columns, self.bits.get((index, role), 4), weight_group(block, role, self.group))
-            for role, (rows, columns) in kept_shapes(block, kept, self.config.d_model).items()
-            if rows and columns
-        )
+        shapes = kept_shapes(block, kept, self.config.d_model)
+        return [
+            packed_bytes(*shapes[w.role], b, weight_group(block, w.role, self.group)) if all(shapes[w.role]) else 0
+            for w, b in zip(block.weights, bits, strict=True)
+        ]
 
-    def level(self, allocation: Allocation) -> int:
+    def block(self, index: int, kept: Sequence[int], bits: Sequence[int] | None = None) -> int:
+        """Bytes of one block; bits: of its weights, 4 by default."""
+        return sum(self.weights(index, kept, bits or (4,) * len(self.config.blocks[index].weights)))
+
+    def level(self, allocation: Allocation, bits: Sequence[Sequence[int]] | None = None) -> int:
         """Bytes of all blocks of a level."""
-        return sum(self.block(index, kept) for index, kept in enumerate(allocation))
+        return sum(self.block(i, kept, bits[i] if bits else None) for i, kept in enumerate(allocation))
+
+    def model_weight(self, bits: int) -> int:
+        """Bytes of the embedding or the head."""
+        return packed_bytes(self.config.vocab_size, self.config.d_model, bits, self.group)
+
+
+def model_weights(config: ModelConfig) -> tuple[str, ...]:
+    """The weights outside of blocks, whole at every level."""
+    return ("embed",) if config.tied_head else ("embed", "head")
 
 
 def full_allocation(config: ModelConfig) -> Allocation:

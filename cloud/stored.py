@@ -1,9 +1,8 @@
-"""The block weights as the artifact will hold them, read from the work directory step by step."""
+"""The weights as the artifact will hold them, in all the bits that levels use, read from the work directory."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,9 +14,9 @@ from edgesdk.cloud.workdir import WorkDirectory
 __all__ = ["StoredWeights", "codes_name", "save_codes", "scales_name"]
 
 
-def codes_name(index: int) -> str:
-    """Name of a block's codes in a work directory."""
-    return f"codes-{index:03d}.safetensors"
+def codes_name(index: int | None, role: str, bits: int) -> str:
+    """Name of a weight's codes in a work directory; index: of its block, None for embedding and head."""
+    return f"codes-{'model' if index is None else f'{index:03d}'}-{role}-{bits}.safetensors"
 
 
 def scales_name(index: int) -> str:
@@ -25,37 +24,30 @@ def scales_name(index: int) -> str:
     return f"scales-{index:03d}.safetensors"
 
 
-def save_codes(work: WorkDirectory, index: int, weights: Mapping[str, QuantizedWeight]) -> None:
-    """Stores weights of one block, by role."""
-    tensors = {f"{role}.codes": torch.from_numpy(w.codes) for role, w in weights.items()}
-    tensors |= {f"{role}.scales": torch.from_numpy(w.scales) for role, w in weights.items()}
-    fields = {role: {"bits": w.bits, "group": w.group, "codebook": w.codebook} for role, w in weights.items()}
-    work.save(codes_name(index), tensors, fields)
+def save_codes(work: WorkDirectory, index: int | None, role: str, weight: QuantizedWeight) -> None:
+    """Stores one weight."""
+    tensors = {"codes": torch.from_numpy(weight.codes), "scales": torch.from_numpy(weight.scales)}
+    fields = {"bits": weight.bits, "group": weight.group, "codebook": weight.codebook, "error": weight.error}
+    work.save(codes_name(index, role, weight.bits), tensors, fields)
 
 
 @dataclass(frozen=True)
 class StoredWeights:
-    """codes: all weights at 4 bits; wide: those that are held at more bits; tuned: scales and norms, once tuned."""
+    """codes: every weight in the bits that it was quantized to; tuned: scales and norms, once tuned."""
 
     codes: WorkDirectory
-    wide: WorkDirectory | None = None
-    bits: Mapping[tuple[int, str], int] = field(default_factory=dict)
     tuned: WorkDirectory | None = None
 
-    def weight(self, index: int, role: str) -> QuantizedWeight:
-        """One weight of a block in file order."""
-        folder = self.wide if self.wide is not None and (index, role) in self.bits else self.codes
-        tensors, fields = folder.load(codes_name(index), f"{role}.")
-        scales = tensors[f"{role}.scales"]
-        if self.tuned is not None:
-            scales = self.tuned.load(scales_name(index), f"{role}.")[0][f"{role}.scales"]
-        codebook = fields[role]["codebook"]
+    def weight(self, index: int | None, role: str, bits: int) -> QuantizedWeight:
+        """One weight in file order."""
+        tensors, fields = self.codes.load(codes_name(index, role, bits))
+        scales = tensors["scales"]
+        if self.tuned is not None and index is not None:
+            name = f"{role}.{bits}.scales"
+            scales = self.tuned.load(scales_name(index), name)[0].get(name, scales)
+        codebook = None if fields["codebook"] is None else tuple(fields["codebook"])
         return QuantizedWeight(
-            tensors[f"{role}.codes"].numpy(),
-            scales.numpy(),
-            fields[role]["bits"],
-            fields[role]["group"],
-            None if codebook is None else tuple(codebook),
+            tensors["codes"].numpy(), scales.numpy(), bits, fields["group"], codebook, fields["error"]
         )
 
     def norm(self, index: int) -> NDArray[np.float32] | None:

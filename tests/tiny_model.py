@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from edgesdk.cloud.families.blocks import Attention, Mlp, ModelConfig
 from edgesdk.cloud.pack import BlockVectors, QuantizedWeight, write_artifact
-from edgesdk.cloud.sizes import Allocation, PackedSizes, kept_shapes, weight_group
+from edgesdk.cloud.sizes import Allocation, LevelPlan, PackedSizes, kept_shapes, weight_group
 from edgesdk.formats import Artifact, ArtifactWriter, Piece
 from edgesdk.formats.axes import frequency_order
 from edgesdk.formats.tiles import CODEBOOK_BITS, pack_panel, packed_bytes
@@ -128,12 +129,15 @@ def write_random_artifact(
     bits = bits or {}
 
     @lru_cache(maxsize=8)
-    def block_weight(index: int, role: str) -> QuantizedWeight:
+    def weight(index: int | None, role: str, n_bits: int) -> QuantizedWeight:
+        rng = np.random.default_rng([seed, 10**6 if index is None else index, *role.encode()])
+        if index is None:
+            gain = np.sqrt(config.d_model) if role == "embed" else 1.0
+            return random_weight(rng, config.vocab_size, config.d_model, n_bits, 32, gain=gain)
         block = config.blocks[index]
         full = tuple(axis.size for axis in block.axes)
         rows, columns = kept_shapes(block, full, config.d_model)[role]
-        rng = np.random.default_rng([seed, index, *role.encode()])
-        return random_weight(rng, rows, columns, bits.get(role, 4), weight_group(block, role, 32))
+        return random_weight(rng, rows, columns, n_bits, weight_group(block, role, 32))
 
     def block_vectors(index: int) -> BlockVectors:
         block = config.blocks[index]
@@ -156,14 +160,12 @@ def write_random_artifact(
     rng = np.random.default_rng([seed, 10**6])
     tokenizer, tables = byte_tokenizer(config.vocab_size)
     model_tensors: dict[str, Any] = {
-        "embed": random_weight(rng, config.vocab_size, config.d_model, 8, 32, gain=np.sqrt(config.d_model)),
         "norm": rng.uniform(0.5, 1.5, config.d_model).astype(np.float32),
         **tables,
     }
-    if not config.tied_head:
-        model_tensors["head"] = random_weight(rng, config.vocab_size, config.d_model, 8, 32)
-    by_index = {(i, w.role): bits.get(w.role, 4) for i, block in enumerate(config.blocks) for w in block.weights}
-    sizes = [PackedSizes(config, bits=by_index).level(allocation) for allocation in ladder]
+    by_block = tuple(tuple(bits.get(w.role, 4) for w in block.weights) for block in config.blocks)
+    plans = [replace(LevelPlan.of(config, tuple(map(tuple, allocation))), bits=by_block) for allocation in ladder]
+    sizes = [PackedSizes(config).level(allocation, by_block) for allocation in ladder]
     levels = [
         {
             "rate": 1 - size / sizes[-1],
@@ -176,7 +178,7 @@ def write_random_artifact(
         for size, allocation in zip(sizes, ladder, strict=True)
     ]
     metadata = {"tokenizer": tokenizer, "evaluation": None, "provenance": {"source": "random", "seed": seed}}
-    return write_artifact(path, config, ladder, block_weight, block_vectors, model_tensors, metadata, levels)
+    return write_artifact(path, config, plans, weight, block_vectors, model_tensors, metadata, levels)
 
 
 def mix_bits(source: Path, target: Path, bits_of: Callable[[str], int], seed: int = 0) -> None:

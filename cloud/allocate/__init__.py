@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from edgesdk.cloud.allocate import block_influence, measured, uniform
-from edgesdk.cloud.allocate.inputs import AllocateInputs
-from edgesdk.cloud.sizes import Allocation
+from edgesdk.cloud.allocate.inputs import AllocateInputs, BitLosses
+from edgesdk.cloud.sizes import LevelPlan
 
-__all__ = ["METHODS", "AllocateInputs", "AllocateMethod"]
+__all__ = ["AXES", "METHODS", "AllocateInputs", "AllocateMethod", "BitLosses"]
 
-AllocateMethod = Callable[[AllocateInputs], list[Allocation]]
+AllocateMethod = Callable[[AllocateInputs], list[LevelPlan]]
+
+AXES = ("all", "width", "bits")
+"""What a ladder may give up: bits and sizes, only sizes (as UniQL does), or only bits."""
 
 METHODS: dict[str, AllocateMethod] = {
     "measured": measured.allocate,  # least measured KL per byte first

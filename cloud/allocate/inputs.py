@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from edgesdk.cloud.config import AllocateConfig
 from edgesdk.cloud.reference import Decoder
-from edgesdk.cloud.sizes import PackedSizes
+from edgesdk.cloud.sizes import Allocation, LevelPlan, PackedSizes
 
-__all__ = ["AllocateInputs"]
+__all__ = ["AllocateInputs", "BitLosses"]
+
+BitLosses = Mapping[tuple[int | None, str], Mapping[int, float]]
+"""KL (nats per token) that a weight's lower bits cost: by block index (None: embedding and head), role and bits."""
 
 
 @dataclass(frozen=True)
@@ -19,6 +22,7 @@ class AllocateInputs:
     """decoder: the sorted float model. moments: of a sorted block, by index. windows: (n, tokens) calibration text.
 
     layer_similarity: mean cosine between each layer's input and output. sizes: what each cut saves.
+    full: the full level; bit_losses: of bits below those of the full level, empty where bits are no axis
     """
 
     sizes: PackedSizes
@@ -27,4 +31,14 @@ class AllocateInputs:
     moments: Callable[[int], dict[str, Tensor]]
     layer_similarity: tuple[float, ...]
     windows: Tensor
+    full: LevelPlan
+    bit_losses: BitLosses
     progress: Callable[[int, int], None] | None = None
+
+    def level_bytes(self, allocation: Allocation) -> int:
+        """Bytes of all blocks at the full level's bits."""
+        return self.sizes.level(allocation, self.full.bits)
+
+    def block_bytes(self, index: int, kept: tuple[int, ...]) -> int:
+        """Bytes of one block at the full level's bits."""
+        return self.sizes.block(index, kept, self.full.bits[index])

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
+from edgesdk.cloud.allocate.inputs import AllocateInputs
 from edgesdk.cloud.families.blocks import Attention, Block, ModelConfig
-from edgesdk.cloud.sizes import Allocation, PackedSizes, full_allocation
+from edgesdk.cloud.sizes import Allocation, LevelPlan, full_allocation
 
 __all__ = ["layer_ladder", "layer_names", "target_rates"]
 
@@ -25,48 +27,49 @@ def target_rates(max_rate: float, step: float) -> list[float]:
 
 
 def layer_ladder(
-    sizes: PackedSizes, rates: Sequence[float], layer_rates: Callable[[float], Sequence[float]]
-) -> list[Allocation]:
-    """Allocations for `rates` (descending, the last is 0) in which layer l gives up about layer_rates(rate)[l].
+    inputs: AllocateInputs, rates: Sequence[float], layer_rates: Callable[[float], Sequence[float]]
+) -> list[LevelPlan]:
+    """Levels for `rates` (descending, the last is 0) in which layer l gives up about layer_rates(rate)[l]
+    of its sizes, bits stay.
 
     Each layer rounds its head axes to whole steps and lets its MLP make up for it. The bytes of each level are the
     most that its rate allows, to within one step of one MLP.
     """
-    full = full_allocation(sizes.config)
-    total = sizes.level(full)
+    full = full_allocation(inputs.sizes.config)
+    total = inputs.level_bytes(full)
     ladder: list[Allocation] = [full]
     for rate in sorted(rates)[1:]:
         limit = (1 - rate) * total
         low, high = 0.0, 1.0
-        while high < _MOST and sizes.level(_allocate(sizes, layer_rates(high))) > limit:
+        while high < _MOST and inputs.level_bytes(_allocate(inputs, layer_rates(high))) > limit:
             high *= 2
         for _ in range(30):
             middle = (low + high) / 2
-            allocation = _allocate(sizes, layer_rates(middle))
-            low, high = (low, middle) if sizes.level(allocation) <= limit else (middle, high)
-        allocation = _fill(sizes, _allocate(sizes, layer_rates(high)), limit)
+            allocation = _allocate(inputs, layer_rates(middle))
+            low, high = (low, middle) if inputs.level_bytes(allocation) <= limit else (middle, high)
+        allocation = _fill(inputs, _allocate(inputs, layer_rates(high)), limit)
         ladder.append(_within(allocation, ladder[-1]))
-    return ladder[::-1]
+    return [replace(inputs.full, kept=allocation) for allocation in ladder[::-1]]
 
 
-def _allocate(sizes: PackedSizes, rates: Sequence[float]) -> Allocation:
-    rate_of = dict(zip(layer_names(sizes.config), rates, strict=True))
-    blocks = sizes.config.blocks
-    return tuple(_cut(sizes, index, rate_of[_layer(block)]) for index, block in enumerate(blocks))
+def _allocate(inputs: AllocateInputs, rates: Sequence[float]) -> Allocation:
+    rate_of = dict(zip(layer_names(inputs.sizes.config), rates, strict=True))
+    blocks = inputs.sizes.config.blocks
+    return tuple(_cut(inputs, index, rate_of[_layer(block)]) for index, block in enumerate(blocks))
 
 
-def _cut(sizes: PackedSizes, index: int, rate: float) -> tuple[int, ...]:
-    block = sizes.config.blocks[index]
+def _cut(inputs: AllocateInputs, index: int, rate: float) -> tuple[int, ...]:
+    block = inputs.sizes.config.blocks[index]
     if isinstance(block, Attention):
         return tuple(max(1, round(a.size * (1 - rate) / a.quantum)) * a.quantum for a in block.axes)
     (axis,) = block.axes
     excess = 0.0  # bytes that rounding the head axes kept too many
-    for i, other in enumerate(sizes.config.blocks):
+    for i, other in enumerate(inputs.sizes.config.blocks):
         if isinstance(other, Attention) and _layer(other) == _layer(block):
-            whole = sizes.block(i, tuple(a.size for a in other.axes))
-            excess += sizes.block(i, _cut(sizes, i, rate)) - whole * (1 - rate)
-    step = sizes.block(index, (axis.quantum,))
-    width = round((sizes.block(index, (axis.size,)) * (1 - rate) - excess) / step) * axis.quantum
+            whole = inputs.block_bytes(i, tuple(a.size for a in other.axes))
+            excess += inputs.block_bytes(i, _cut(inputs, i, rate)) - whole * (1 - rate)
+    step = inputs.block_bytes(index, (axis.quantum,))
+    width = round((inputs.block_bytes(index, (axis.size,)) * (1 - rate) - excess) / step) * axis.quantum
     return (min(axis.size, max(axis.quantum, width)),)
 
 
@@ -74,15 +77,15 @@ def _layer(block: Block) -> str:
     return block.name.rpartition(".")[0]
 
 
-def _fill(sizes: PackedSizes, allocation: Allocation, limit: float) -> Allocation:
+def _fill(inputs: AllocateInputs, allocation: Allocation, limit: float) -> Allocation:
     """Gives MLP steps back, one layer after the other, while the bytes stay within the limit."""
     current = list(allocation)
-    used = sizes.level(allocation)
-    for index, block in enumerate(sizes.config.blocks):
+    used = inputs.level_bytes(allocation)
+    for index, block in enumerate(inputs.sizes.config.blocks):
         if isinstance(block, Attention):
             continue
         (axis,) = block.axes
-        step = sizes.block(index, (axis.quantum,))
+        step = inputs.block_bytes(index, (axis.quantum,))
         if current[index][0] + axis.quantum <= axis.size and used + step <= limit:
             current[index] = (current[index][0] + axis.quantum,)
             used += step

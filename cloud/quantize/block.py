@@ -1,4 +1,4 @@
-"""Quantizes one sorted block into the tensors of the artifact, axes in file order."""
+"""Quantizes the weights of a sorted block into the tensors of the artifact, axes in file order."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from edgesdk.cloud.config import QuantizeConfig
 from edgesdk.cloud.families.blocks import Attention, Block, Weight
 from edgesdk.cloud.pack import QuantizedWeight
 from edgesdk.cloud.quantize import METHODS
+from edgesdk.cloud.quantize.grid import Grid
 from edgesdk.cloud.reference import BlockWeights
 from edgesdk.cloud.sizes import weight_group
 from edgesdk.formats.axes import frequency_order, head_order
+from edgesdk.formats.tiles import CODEBOOK_BITS
 
 __all__ = [
     "block_vectors",
@@ -23,44 +25,54 @@ __all__ = [
     "file_order",
     "multiplied",
     "natural_order",
-    "quantize_block",
-    "quantize_rows_8bit",
     "quantize_weight",
+    "to_file",
 ]
 
 _MOMENT_OF = {"q": "input", "k": "input", "v": "input", "gate": "input", "up": "input", "o": "z", "down": "hidden"}
 
 
-def quantize_block(
-    block: Block, weights: BlockWeights, moments: Mapping[str, Tensor], settings: QuantizeConfig
-) -> dict[str, QuantizedWeight]:
-    """Quantizes every weight of a sorted block; blocks do not depend on each other.
-
-    The moments are those of the float model, so the result is the same on one machine or many.
-    """
-    return {weight.role: quantize_weight(block, weight, weights, moments, settings) for weight in block.weights}
-
-
 def quantize_weight(
     block: Block,
-    weight: Weight,
+    role: str,
     weights: BlockWeights,
     moments: Mapping[str, Tensor],
     settings: QuantizeConfig,
     bits: int = 4,
 ) -> QuantizedWeight:
-    """Quantizes one weight of a sorted block to 4 or 6 bits."""
-    matrix = file_order(block, weight, weights[weight.role])
-    moment = moments[_MOMENT_OF[weight.role]]
+    """Quantizes one weight of a sorted block to 2, 3, 4 or 6 bits.
+
+    The moments are those of the float model, so that weights do not depend on each other and the result is the same
+    on one machine or many.
+    """
+    weight = next(w for w in block.weights if w.role == role)
+    matrix = file_order(block, weight, weights[role])
+    moment = moments[_MOMENT_OF[role]]
     if weight.columns is not None and weight.columns[0] != "width":
         order = torch.from_numpy(_order(block, weight.columns, paired=False))
         moment = moment[order][:, order]
-    group = weight_group(block, weight.role, settings.group)
+    group = weight_group(block, role, settings.group)
     codes, scales, grid = METHODS[settings.method](
         matrix, moment, group, settings.damping, columns_sorted=weight.columns is not None, bits=bits
     )
-    codebook = grid.values if bits == 4 else None
-    return QuantizedWeight(codes.numpy(), scales.half().numpy(), bits, group, codebook)
+    return to_file(codes, scales, grid, bits, group, output_error(matrix, moment, codes, scales, grid, group))
+
+
+def output_error(matrix: Tensor, moment: Tensor, codes: Tensor, scales: Tensor, grid: Grid, group: int) -> float:
+    """tr(E M E^T): the mean squared error of what a quantized weight computes, summed over its rows."""
+    error = matrix - multiplied(grid.decode(codes.long()), scales, group)
+    return float(((error @ moment) * error).sum())
+
+
+def to_file(
+    codes: Tensor, scales: Tensor, grid: Grid, bits: int, group: int, error: float | None = None
+) -> QuantizedWeight:
+    """Codes, scales and grid of a method as the file holds them: at 8 bits codes are the bytes of int8 values."""
+    stored = codes.numpy()
+    if bits == 8:
+        stored = (codes.to(torch.int16) - grid.reach).to(torch.int8).numpy().view(np.uint8)
+    codebook = grid.values if bits in CODEBOOK_BITS else None
+    return QuantizedWeight(stored, scales.half().numpy(), bits, group, codebook, error)
 
 
 def dequantized(block: Block, weight: Weight, quantized: QuantizedWeight) -> Tensor:
@@ -101,19 +113,6 @@ def block_vectors(block: Block, weights: BlockWeights) -> dict[str, np.ndarray[A
     else:
         out |= {role: weights[role].numpy() for role in ("gate_bias", "up_bias") if role in weights}
     return out
-
-
-def quantize_rows_8bit(weight: Tensor, group: int) -> QuantizedWeight:
-    """8-bit codes for embeddings and heads: value / scale rounded, scale = largest |value| of the group / 127."""
-    rows, columns = weight.shape
-    n_groups = -(-columns // group)
-    padded = torch.zeros((rows, n_groups * group))
-    padded[:, :columns] = weight
-    grouped = padded.reshape(rows, n_groups, group)
-    scales = (grouped.abs().amax(2) / 127).clamp_min(2.0**-20).half()
-    codes = (grouped / scales.float()[:, :, None]).round().clamp(-127, 127).to(torch.int8)
-    flat = codes.reshape(rows, -1)[:, :columns].contiguous()
-    return QuantizedWeight(flat.numpy().view(np.uint8), scales.numpy(), 8, group, None)
 
 
 def file_order(block: Block, weight: Weight, natural: Tensor) -> Tensor:

@@ -5,21 +5,28 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from edgesdk.cloud.quantize.grid import LINEAR_6BIT, Grid, learn_grid
+from edgesdk.cloud.quantize.grid import LINEAR, Grid, learn_grid, round_scale
 
 __all__ = ["inverse_factor", "quantize"]
 
 _REFINEMENTS = 2
-_BLOCK = 32
 
 
 def quantize(
-    weight: Tensor, moment: Tensor, group: int, damping: float, *, columns_sorted: bool, bits: int = 4
+    weight: Tensor,
+    moment: Tensor,
+    group: int,
+    damping: float,
+    *,
+    columns_sorted: bool,
+    bits: int = 4,
+    grid: Grid | None = None,
 ) -> tuple[Tensor, Tensor, Grid]:
     """Quantizes one weight.
 
     weight: (rows, columns) float32; moment: (columns, columns) E[x x^T] of what it reads; group: columns per scale
-    bits: 4 (a learned grid) or 6 (a linear one)
+    bits: 2, 3, 4 (a learned grid), 6 or 8 (a linear one)
+    grid: what codes mean, where it is known; None: the linear one, or one that is learned here
     columns_sorted: the most important columns come first, as on a sorted axis
     returns codes (rows, columns) uint8, scales (rows, n_groups) float32 that are exact in float16, and the grid.
 
@@ -33,7 +40,8 @@ def quantize(
     factor = inverse_factor(moment[order][:, order], damping)
     charge = factor.diagonal().square().reciprocal()  # squared error of the i-th column costs 1 / U_ii^2
     importance = charge if columns_sorted else energy
-    grid = LINEAR_6BIT if bits == 6 else learn_grid(*_grouped(weight, importance, group))
+    if grid is None:
+        grid = LINEAR[bits] if bits in LINEAR else learn_grid(*_grouped(weight, importance, group), bits)
     codes = torch.empty((rows, columns), dtype=torch.uint8)
     scales = torch.empty((rows, -(-columns // group)))
     if not columns_sorted:
@@ -57,31 +65,38 @@ def quantize(
             errors[:, i] = error
         work[:, end:] -= errors @ factor[begin:end, end:]
     for _ in range(_REFINEMENTS):
-        _refine(weight, moment, codes, scales.repeat_interleave(group, dim=1)[:, :columns], grid, damping)
+        _refine(weight, moment, codes, scales, group, grid, damping)
     return codes, scales, grid
 
 
-def _refine(weight: Tensor, moment: Tensor, codes: Tensor, scales: Tensor, grid: Grid, damping: float) -> None:
-    """One pass of coordinate descent over the columns: each gets its best codes given all others, in place.
+def _refine(
+    weight: Tensor, moment: Tensor, codes: Tensor, scales: Tensor, group: int, grid: Grid, damping: float
+) -> None:
+    """One pass of coordinate descent over the groups, in place: the scale, then the codes of each column.
 
-    scales: (rows, columns). Source: QuantEase (arXiv 2309.01885); the error tr(E M E^T) never grows.
+    Each gets its best value given all others. Source: QuantEase (arXiv 2309.01885), for the codes; the error
+    tr(E M E^T) never grows but for the rounding of scales.
     """
     columns = weight.shape[1]
     damped = moment + damping * moment.diagonal().mean() * torch.eye(columns)
-    stored = scales * grid.decode(codes.long())
+    stored = scales.repeat_interleave(group, dim=1)[:, :columns] * grid.decode(codes.long())
     pull = (weight - stored) @ damped  # minus half the gradient
-    for begin in range(0, columns, _BLOCK):
-        end = min(begin + _BLOCK, columns)
-        before, local = stored[:, begin:end].clone(), pull[:, begin:end].clone()
-        for i in range(end - begin):
+    for g, begin in enumerate(range(0, columns, group)):
+        part = slice(begin, min(begin + group, columns))
+        before, inner = stored[:, part].clone(), damped[part, part]
+        values = grid.decode(codes[:, part].long())
+        change = (pull[:, part] * values).sum(1) / ((values @ inner) * values).sum(1).clamp_min(1e-30)
+        scale = scales[:, g] = round_scale(scales[:, g] + change)
+        stored[:, part] = scale[:, None] * values
+        local = pull[:, part] - (stored[:, part] - before) @ inner
+        for i in range(inner.shape[0]):
             column = begin + i
-            scale = scales[:, column]
-            code = grid.codes((stored[:, column] + local[:, i] / damped[column, column]) / scale)
+            code = grid.codes((stored[:, column] + local[:, i] / inner[i, i]) / scale)
             value = scale * grid.decode(code)
-            local -= torch.outer(value - stored[:, column], damped[column, begin:end])
+            local -= torch.outer(value - stored[:, column], inner[i])
             codes[:, column] = code.to(torch.uint8)
             stored[:, column] = value
-        pull -= (stored[:, begin:end] - before) @ damped[begin:end]
+        pull -= (stored[:, part] - before) @ damped[part]
 
 
 def inverse_factor(moment: Tensor, damping: float) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from edgesdk.cloud.quantize.grid import LINEAR_6BIT, UNIFORM, Grid
+from edgesdk.cloud.quantize.grid import Grid, uniform_grid
 
 __all__ = ["quantize"]
 
@@ -14,7 +14,7 @@ def quantize(
     weight: Tensor, moment: Tensor, group: int, damping: float, *, columns_sorted: bool, bits: int = 4
 ) -> tuple[Tensor, Tensor, Grid]:
     """Quantizes one weight; only `weight`, `group` and `bits` are used. Shapes as in gptq.quantize."""
-    grid = LINEAR_6BIT if bits == 6 else UNIFORM
+    grid = uniform_grid(bits)
     rows, columns = weight.shape
     codes = torch.empty((rows, columns), dtype=torch.uint8)
     scales = torch.empty((rows, -(-columns // group)))

@@ -1,8 +1,8 @@
-"""The full level as the artifact holds it, as a torch decoder."""
+"""Levels as the artifact holds them, as torch decoders."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -11,9 +11,10 @@ from torch import Tensor
 
 from edgesdk.cloud.ordered import SortedModel
 from edgesdk.cloud.pack import QuantizedWeight
-from edgesdk.cloud.quantize.block import dequantized, multiplied, natural_order, quantize_rows_8bit
-from edgesdk.cloud.reference import MATRICES, BlockWeights, Decoder
-from edgesdk.cloud.repair import repaired_bias
+from edgesdk.cloud.quantize.block import multiplied, natural_order
+from edgesdk.cloud.reference import MATRICES, BlockWeights, Decoder, mask_block
+from edgesdk.cloud.repair import level_biases
+from edgesdk.cloud.sizes import LevelPlan, kept_shapes, model_weights
 from edgesdk.cloud.stored import StoredWeights
 
 __all__ = ["Part", "Student"]
@@ -32,71 +33,78 @@ class Part:
 
 @dataclass(frozen=True)
 class Student:
-    """vectors: each block's norm, frequencies and biases. source: the sorted float model, for its sizes and norms."""
+    """vectors: each block's norm and frequencies; biases: each block's (n_levels, d_model) repairs.
+
+    source: the sorted float model, for its sizes and norms.
+    """
 
     source: Decoder
     weights: StoredWeights
+    ladder: Sequence[LevelPlan]
     vectors: tuple[BlockWeights, ...]
-    embedding: Tensor
-    head: Tensor
+    biases: tuple[Tensor, ...]
 
     @classmethod
-    def start(cls, ordered: SortedModel, weights: StoredWeights, group: int) -> Student:
-        """Reads every block of the source once, for its vectors and for the biases that repair the full level."""
-        source = ordered.decoder
+    def start(cls, ordered: SortedModel, weights: StoredWeights, ladder: Sequence[LevelPlan]) -> Student:
+        """Reads every block of the source once, for its vectors and for the biases that repair the levels."""
         vectors: list[BlockWeights] = []
-        for index, block in enumerate(source.config.blocks):
-            exact = source.block_weights(index)
-            output = next(weight for weight in block.weights if weight.columns is not None)
-            deployed = {output.role: dequantized(block, output, weights.weight(index, output.role))}
-            full = [axis.size for axis in block.axes]
-            bias = repaired_bias(block, exact, full, ordered.moments(index), deployed)
+        biases: list[Tensor] = []
+        for index in range(len(ordered.decoder.config.blocks)):
+            own = {name: t for name, t in ordered.decoder.block_weights(index).items() if name not in MATRICES}
             norm = weights.norm(index)
-            own = {name: tensor for name, tensor in exact.items() if name not in MATRICES}
-            own |= {"bias": bias} if norm is None else {"bias": bias, "norm": torch.from_numpy(norm)}
-            vectors.append(own)
-        embedding = _held(quantize_rows_8bit(source.embedding, group))
-        head = embedding if source.config.tied_head else _held(quantize_rows_8bit(source.head, group))
-        return cls(source, weights, tuple(vectors), embedding, head)
+            vectors.append(own if norm is None else {**own, "norm": torch.from_numpy(norm)})
+            biases.append(level_biases(ordered, weights, ladder, index))
+        return cls(ordered.decoder, weights, ladder, tuple(vectors), tuple(biases))
 
     @cached_property
-    def parts(self) -> Callable[[int], Mapping[str, Part]]:
-        """The weights of a block by role; as many blocks are kept in memory as hold 2^30 elements."""
-        blocks = self.source.config.blocks
+    def part(self) -> Callable[[int | None, str, int], Part]:
+        """A weight by block (None: embedding and head), role and bits; about 2^30 elements are kept in memory."""
 
-        def load(index: int) -> Mapping[str, Part]:
-            found = {w.role: self.weights.weight(index, w.role) for w in blocks[index].weights}
-            return {role: _part(quantized) for role, quantized in found.items()}
+        def load(index: int | None, role: str, bits: int) -> Part:
+            return _part(self.weights.weight(index, role, bits))
 
-        first = sum(part.values.numel() for part in load(0).values()) + 1
-        return lru_cache(maxsize=max(2, _CACHE_ELEMENTS // first))(load)
+        config = self.source.config
+        shapes = kept_shapes(config.blocks[0], [axis.size for axis in config.blocks[0].axes], config.d_model)
+        mean = sum(rows * columns for rows, columns in shapes.values()) // len(shapes)
+        return lru_cache(maxsize=max(8, _CACHE_ELEMENTS // mean))(load)
+
+    def parts(self, level: int, index: int) -> dict[str, Part]:
+        """A block's weights at a level, by role, in full size."""
+        block = self.source.config.blocks[index]
+        bits = self.ladder[level].bits[index]
+        return {w.role: self.part(index, w.role, b) for w, b in zip(block.weights, bits, strict=True)}
 
     def decoder(
         self,
-        scale_change: Callable[[int, str], Tensor] | None = None,
+        level: int = -1,
+        scale_change: Callable[[int, str, int], Tensor] | None = None,
         norm_change: Callable[[int], Tensor] | None = None,
     ) -> Decoder:
-        """The model; with relative changes of its scales (by block and role) and of its norm gains (by block)."""
-        blocks = self.source.config.blocks
+        """A level as a model of full size in which what it gives up is masked.
+
+        scale_change, norm_change: relative changes of scales (by block, role and bits) and of norm gains (by block)
+        """
+        plan, config = self.ladder[level], self.source.config
 
         def load(index: int) -> BlockWeights:
-            parts, out = self.parts(index), dict(self.vectors[index])
-            for weight in blocks[index].weights:
-                part = parts[weight.role]
-                scales = part.scales * (1 + scale_change(index, weight.role)) if scale_change else part.scales
-                matrix = multiplied(part.values, scales, part.group)
-                out[weight.role] = natural_order(blocks[index], weight, matrix)
+            block, out = config.blocks[index], dict(self.vectors[index])
+            for weight, bits in zip(block.weights, plan.bits[index], strict=True):
+                part = self.part(index, weight.role, bits)
+                scales = part.scales * (1 + scale_change(index, weight.role, bits)) if scale_change else part.scales
+                out[weight.role] = natural_order(block, weight, multiplied(part.values, scales, part.group))
+            out["bias"] = self.biases[index][level]
             if norm_change:
                 out["norm"] = out["norm"] * (1 + norm_change(index))
-            return out
+            return mask_block(block, out, plan.kept[index])
 
-        return Decoder(self.source.config, self.embedding, self.source.final_norm, self.head, load)
+        names = model_weights(config)
+        held = [_held(self.part(None, name, bits)) for name, bits in zip(names, plan.model_bits, strict=True)]
+        return Decoder(config, held[0], self.source.final_norm, held[-1], load)
 
 
 def _part(quantized: QuantizedWeight) -> Part:
     return Part(torch.from_numpy(quantized.values()), torch.from_numpy(quantized.scales).float(), quantized.group)
 
 
-def _held(quantized: QuantizedWeight) -> Tensor:
-    part = _part(quantized)
+def _held(part: Part) -> Tensor:
     return multiplied(part.values, part.scales, part.group)

@@ -8,17 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 
 from torch import Tensor
 
-from edgesdk.cloud.config import QuantizeConfig
 from edgesdk.cloud.ordered import SortedModel
-from edgesdk.cloud.quantize.block import quantize_weight
 from edgesdk.cloud.reference import Decoder
 from edgesdk.cloud.sizes import kept_shapes
-from edgesdk.cloud.stored import save_codes
 from edgesdk.cloud.tune.gradients import divergence_gradients
 from edgesdk.cloud.tune.student import Student
 from edgesdk.cloud.workdir import WorkDirectory, write_json
 
-__all__ = ["WIDE_BITS", "choose", "estimated_gains", "widen"]
+__all__ = ["WIDE_BITS", "Key", "choose", "quantization_costs", "widen"]
 
 WIDE_BITS = 6
 
@@ -33,32 +30,21 @@ def widen(
     student: Student,
     windows: Tensor,
     share: float,
-    settings: QuantizeConfig,
     work: WorkDirectory,
     progress: Progress | None = None,
-) -> dict[Key, int]:
-    """Quantizes the chosen weights once more, at 6 bits, into `work`; returns the bits of those weights.
+) -> list[Key]:
+    """The weights that are to be held at 6 bits; the choice is kept in `work`.
 
-    windows: (n, tokens) calibration text; share: of all elements that may be held at 6 bits. Nothing is done twice.
+    windows: (n, tokens) calibration text; share: of all elements that may be held at 6 bits.
     """
-    config = student.source.config
     path = work.path("wide.json")
     if not path.exists():
-        gains = estimated_gains(ordered.decoder, student.decoder(), windows, progress)
-        by_block: dict[int, list[str]] = defaultdict(list)
-        for index, role in choose(gains, _elements(student.source), share):
-            by_block[index].append(role)
-        for index, roles in by_block.items():
-            weights, moments = ordered.decoder.block_weights(index), ordered.moments(index)
-            block = config.blocks[index]
-            chosen = [weight for weight in block.weights if weight.role in roles]
-            made = {w.role: quantize_weight(block, w, weights, moments, settings, WIDE_BITS) for w in chosen}
-            save_codes(work, index, made)
-        write_json(path, sorted((index, role) for index, roles in by_block.items() for role in roles))
-    return dict.fromkeys(map(tuple, json.loads(path.read_text("utf-8"))), WIDE_BITS)
+        costs = quantization_costs(ordered.decoder, student.decoder(), windows, progress)
+        write_json(path, sorted(choose(costs, _elements(student.source), share)))
+    return [(index, role) for index, role in json.loads(path.read_text("utf-8"))]
 
 
-def estimated_gains(
+def quantization_costs(
     source: Decoder, student: Decoder, windows: Tensor, progress: Progress | None = None
 ) -> dict[Key, float]:
     """How much KL (nats per token) each weight's quantization costs, by block index and role.
@@ -68,7 +54,7 @@ def estimated_gains(
     """
     at_once = max(1, _BATCH_TOKENS // windows.shape[1])
     states = source.final_states(windows, at_once)
-    gains: dict[Key, float] = defaultdict(float)
+    costs: dict[Key, float] = defaultdict(float)
     batches = list(zip(windows.split(at_once), states.split(at_once), strict=True))
     for number, (tokens, own) in enumerate(batches, 1):
         weight_of_batch = 0.5 * len(tokens) / len(windows)
@@ -77,20 +63,20 @@ def estimated_gains(
             exact, held = source.block_weights(index), student.block_weights(index)
             for weight in student.config.blocks[index].weights:
                 error = held[weight.role] - exact[weight.role]
-                gains[index, weight.role] += factor * float((gradients[weight.role] * error).sum())
+                costs[index, weight.role] += factor * float((gradients[weight.role] * error).sum())
 
         divergence_gradients(source, own, student, tokens, see)
         if progress:
             progress(number, len(batches))
-    return dict(gains)
+    return dict(costs)
 
 
-def choose(gains: Mapping[Key, float], elements: Mapping[Key, int], share: float) -> Sequence[Key]:
-    """The weights with the largest gain per element that together hold at most `share` of all elements."""
+def choose(costs: Mapping[Key, float], elements: Mapping[Key, int], share: float) -> Sequence[Key]:
+    """The weights with the largest cost per element that together hold at most `share` of all elements."""
     room = share * sum(elements.values())
     chosen = []
-    for key in sorted(gains, key=lambda k: (-gains[k] / elements[k], k)):
-        if gains[key] > 0 and elements[key] <= room:
+    for key in sorted(costs, key=lambda k: (-costs[k] / elements[k], k)):
+        if costs[key] > 0 and elements[key] <= room:
             chosen.append(key)
             room -= elements[key]
     return chosen

@@ -16,6 +16,16 @@ struct IntDot {
         return _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
     }
 
+    // For one token: |a| times w with the sign of a, so that nothing is computed of weights that are used once.
+    struct Once {
+        __m256i value, magnitude;
+    };
+    static Once once(__m256i a) { return {a, _mm256_abs_epi8(a)}; }
+    static __m256i add_once(__m256i sums, __m256i w, const Once& a) {
+        const __m256i pairs = _mm256_maddubs_epi16(a.magnitude, _mm256_sign_epi8(w, a.value));
+        return _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+    }
+
     // Up to 255 times a signed byte does not fit the sums of pairs above: products of 16 bits, even and odd bytes apart.
     struct Unsigned {
         __m256i even, odd;

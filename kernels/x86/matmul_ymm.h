@@ -2,7 +2,8 @@
 // Include after the definition of `IntDot`: how 32 bytes of weights meet 4 activations repeated 8 times.
 //   kFlip: added to the weights (128: unsigned weights, and the sums start at -128 * sum(activations); or 0)
 //   kTokens: tokens whose sums fit the registers
-//   Weight, prepare(w), add(sums, weight, a)
+//   Weight, prepare(w), add(sums, weight, a)     a weight that meets several tokens
+//   once(a), add_once(sums, w, a)                activations that meet several weights
 #pragma once
 #include <immintrin.h>
 
@@ -69,12 +70,11 @@ struct Ymm {
         const __m256i start = _mm256_set1_epi32(-IntDot::kFlip * *row.sums);
         __m256i sums[2][2] = {{start, _mm256_setzero_si256()}, {start, _mm256_setzero_si256()}};
         for (int u = 0; u < n_units; ++u, unit += Codes::kUnitBytes) {
-            if (Codes::kUnitBytes <= kPrefetchLine) _mm_prefetch(reinterpret_cast<const char*>(unit + kPrefetchBytes), _MM_HINT_T0);
+            if (Codes::kUnitBytes < 128) _mm_prefetch(reinterpret_cast<const char*>(unit + kPrefetchBytes), _MM_HINT_T0);
             for (int half = 0; half < 2; ++half) {
-                const __m256i a = four_columns(row.codes + 8 * u + 4 * half);
+                const auto a = IntDot::once(four_columns(row.codes + 8 * u + 4 * half));
                 for (int part = 0; part < 2; ++part) {
-                    const auto w = IntDot::prepare(codes.read(unit, part, half));
-                    sums[part][half] = IntDot::add(sums[part][half], w, a);
+                    sums[part][half] = IntDot::add_once(sums[part][half], codes.read(unit, part, half), a);
                 }
             }
         }

@@ -118,6 +118,37 @@ def test_every_allocation_method_makes_a_nested_ladder(method: str, checkpoint: 
     assert [level.rate >= wanted for level, wanted in zip(artifact.levels, (0.4, 0.2, 0.0), strict=True)] == [True] * 3
 
 
+@pytest.mark.parametrize("axes", ["all", "width", "bits"])
+def test_levels_give_up_what_the_axes_allow(axes: str, checkpoint: Path, tmp_path: Path) -> None:
+    config = replace(SMALL, allocate=replace(SMALL.allocate, axes=axes, max_file_growth=2.0))
+    path = build_model(str(checkpoint), tmp_path, config)
+    artifact = Artifact.open(path)
+    gave_up = artifact.levels[0].gave_up
+    if axes != "all":
+        assert (gave_up["width"] > 0) == (axes == "width")
+        assert (gave_up["block bits"] > 0) == (axes == "bits")
+    replaced = [run for run in artifact.runs if run.last_level < len(artifact.levels) - 1]
+    panels = artifact.edge["panels"]
+    in_replaced = [
+        n for n, t in artifact.tensors.items() if n in panels and any(r.begin <= t.begin < r.end for r in replaced)
+    ]
+    assert bool(in_replaced) == (axes != "width")
+    tokens = list(range(3, 40))
+    for level in range(len(artifact.levels)):
+        assert np.array_equal(load(path, level=level).logits(tokens), ReferenceModel(path, level).logits(tokens))
+
+
+def test_six_bits_above_the_default(checkpoint: Path, tmp_path: Path) -> None:
+    config = replace(SMALL, quantize=replace(SMALL.quantize, max_bits=6))
+    artifact = Artifact.open(build_model(str(checkpoint), tmp_path, config))
+    top = len(artifact.levels) - 1
+    panels = artifact.edge["panels"]
+    assert {panels[n][4] for n in artifact.used_names(top) if n.startswith("blk.") and n in panels} == {6}
+    assert 4 in {panels[n][4] for n in artifact.used_names(0) if n.startswith("blk.") and n in panels}
+    with pytest.raises(UsageError, match="max_bits is 5"):
+        build_model(str(checkpoint), tmp_path, replace(SMALL, quantize=replace(SMALL.quantize, max_bits=5)))
+
+
 def test_the_baseline_methods_build_too(checkpoint: Path, tmp_path: Path) -> None:
     config = replace(SMALL, rank=RankConfig("uniql"), quantize=QuantizeConfig("rtn", group=64))
     artifact = Artifact.open(build_model(str(checkpoint), tmp_path, config))

@@ -9,9 +9,10 @@ import torch
 from edgesdk.cloud.config import QuantizeConfig
 from edgesdk.cloud.families.blocks import Attention, Mlp, choose_group, head_quantum
 from edgesdk.cloud.quantize import METHODS
-from edgesdk.cloud.quantize.block import dequantized, quantize_block, quantize_rows_8bit
+from edgesdk.cloud.quantize.block import dequantized, quantize_weight
 from edgesdk.cloud.quantize.gptq import inverse_factor
-from edgesdk.cloud.quantize.grid import UNIFORM, Grid, learn_grid
+from edgesdk.cloud.quantize.grid import Grid, learn_grid, uniform_grid
+from edgesdk.cloud.quantize.rows import quantize_rows
 from edgesdk.formats.tiles import pack_panel, unpack_panel
 
 
@@ -45,7 +46,7 @@ def test_gptq_on_a_learned_grid_beats_rounding_by_far() -> None:
 def test_weights_on_the_grid_are_kept_exactly() -> None:
     codes = torch.randint(0, 16, (8, 64), generator=torch.Generator().manual_seed(0))
     codes[:, ::32] = 0  # the largest value is there in every group, so the scale can be found
-    weight = UNIFORM.decode(codes) * 0.03125
+    weight = uniform_grid(4).decode(codes) * 0.03125
     found, scales, grid = METHODS["rtn"](weight, torch.eye(64), 32, 0.01, columns_sorted=True)
     stored = decode(found, scales, grid, 32)
     assert output_error(weight, stored, torch.eye(64)) < 1e-3
@@ -72,12 +73,12 @@ def test_a_learned_grid_is_sixteen_ascending_int8_values_and_better_than_uniform
         scales = candidate.best_scales(groups, torch.ones(32))[:, None]
         return float((groups - scales * candidate.decode(candidate.codes(groups / scales))).square().mean())
 
-    assert loss(grid) < 0.95 * loss(UNIFORM)
+    assert loss(grid) < 0.95 * loss(uniform_grid(4))
 
 
 def test_scales_are_what_float16_holds() -> None:
     groups = torch.cat([torch.zeros(1, 32), torch.full((1, 32), 1e-9), torch.randn(5, 32) * 1e4])
-    scales = UNIFORM.best_scales(groups, torch.ones(32))
+    scales = uniform_grid(4).best_scales(groups, torch.ones(32))
     assert torch.equal(scales, scales.half().float())
     assert torch.isfinite(scales).all()
     assert (scales != 0).all()
@@ -107,8 +108,7 @@ def test_a_slice_has_the_same_bytes_as_the_whole(method: str) -> None:
         "o": torch.randn(64, 6, 32, generator=generator),
     }
     moments = {"input": torch.eye(64), "z": torch.eye(192)}
-    made = quantize_block(block, weights, moments, QuantizeConfig(method=method))
-    o = made["o"]
+    o = quantize_weight(block, "o", weights, moments, QuantizeConfig(method=method))
     assert o.group == 24
     assert o.codes.shape == (64, 192)
     for kept in range(8, 33, 8):
@@ -127,15 +127,16 @@ def test_dequantized_weights_come_back_in_their_natural_order() -> None:
     block = Mlp("blk.0.mlp", 96, "silu", {})
     weights = {role: torch.randn(96, 64, generator=generator) for role in ("gate", "up")}
     weights["down"] = torch.randn(64, 96, generator=generator)
-    made = quantize_block(block, weights, {"input": torch.eye(64), "hidden": torch.eye(96)}, QuantizeConfig())
+    moments = {"input": torch.eye(64), "hidden": torch.eye(96)}
     for weight in block.weights:
-        error = (dequantized(block, weight, made[weight.role]) - weights[weight.role]).square().mean()
+        made = quantize_weight(block, weight.role, weights, moments, QuantizeConfig())
+        error = (dequantized(block, weight, made) - weights[weight.role]).square().mean()
         assert error < 0.01
 
 
 def test_eight_bit_rows_are_near_exact() -> None:
     weight = torch.randn(33, 40, generator=torch.Generator().manual_seed(0))
-    stored = quantize_rows_8bit(weight, 32)
+    stored = quantize_rows(weight, 32, 8)
     values = stored.codes.view(np.int8).astype(np.float32)
     wide = np.repeat(stored.scales.astype(np.float32), 32, axis=1)[:, :40]
     assert np.abs(values).max() <= 127

@@ -16,12 +16,15 @@ from edgesdk.cloud.checkpoint import open_checkpoint
 from edgesdk.cloud.config import BuildConfig, QuantizeConfig, TuneConfig
 from edgesdk.cloud.families import load_model
 from edgesdk.cloud.ordered import SortedModel
+from edgesdk.cloud.quantize.rows import quantize_rows
 from edgesdk.cloud.quantize.tasks import quantize_blocks
 from edgesdk.cloud.reference import Decoder, run_block
-from edgesdk.cloud.stored import StoredWeights
-from edgesdk.cloud.tune import gradients, scales, tune
+from edgesdk.cloud.sizes import LevelPlan, full_allocation
+from edgesdk.cloud.stored import StoredWeights, save_codes
+from edgesdk.cloud.tune import gradients, scales
+from edgesdk.cloud.tune.scales import tune_scales
 from edgesdk.cloud.tune.student import Student
-from edgesdk.cloud.tune.widen import choose, estimated_gains
+from edgesdk.cloud.tune.widen import choose, quantization_costs, widen
 from edgesdk.cloud.workdir import WorkDirectory
 
 CONFIG = BuildConfig(quantize=QuantizeConfig("rtn"), tune=TuneConfig(wide_share=0.2, batch_windows=4, rate=2e-3))
@@ -38,12 +41,17 @@ class Model:
         self.windows = torch.randint(0, self.source.config.vocab_size, (96, 48), generator=generator)
         calibration = collect_moments(self.source, self.windows, WorkDirectory(root, "moments", "0"))
         self.ordered = SortedModel(self.source, calibration, "outputs")
-        codes = WorkDirectory(root, "codes", "0")
-        quantize_blocks(str(root / "model"), CONFIG, calibration, codes)
-        self.weights, self.root = StoredWeights(codes), root
+        config = self.source.config
+        self.four = LevelPlan.of(config, full_allocation(config))
+        self.codes = WorkDirectory(root, "codes", "0")
+        save_codes(self.codes, None, "embed", quantize_rows(self.source.embedding, 32, 8, calibration.head_moment()))
+        for bits in (2, 4, 6):
+            versions = [(i, weight.role, bits) for i, block in enumerate(config.blocks) for weight in block.weights]
+            quantize_blocks(str(root / "model"), CONFIG, calibration, self.codes, versions)
+        self.weights, self.root = StoredWeights(self.codes), root
 
     def student(self) -> Student:
-        return Student.start(self.ordered, self.weights, 32)
+        return Student.start(self.ordered, self.weights, [self.four])
 
     @torch.inference_mode()
     def kl(self, decoder: Decoder, windows: Tensor) -> float:
@@ -92,8 +100,8 @@ def test_the_parts_of_all_weights_add_up_to_the_whole_divergence(model: Model) -
     student = model.student().decoder()
     embedded = replace(model.ordered.decoder, embedding=student.embedding, head=student.head)
     whole = model.kl(student, model.windows) - model.kl(embedded, model.windows)
-    gains = estimated_gains(model.ordered.decoder, student, model.windows)
-    assert sum(gains.values()) == pytest.approx(whole, rel=0.25)
+    costs = quantization_costs(model.ordered.decoder, student, model.windows)
+    assert sum(costs.values()) == pytest.approx(whole, rel=0.25)
 
 
 def test_the_chosen_weights_gain_most_and_fit() -> None:
@@ -107,12 +115,40 @@ def test_the_chosen_weights_gain_most_and_fit() -> None:
 def test_wide_weights_and_tuned_scales_bring_the_model_nearer_to_its_source(model: Model) -> None:
     held_back = torch.randint(0, model.source.config.vocab_size, (8, 48), generator=torch.Generator().manual_seed(1))
     kl = {"four bits": model.kl(model.student().decoder(), held_back)}
-    for name, settings in (("wide", replace(CONFIG.tune, n_epochs=0)), ("tuned", replace(CONFIG.tune, n_epochs=3))):
-        config = replace(CONFIG, tune=settings)
-        weights = tune(config, model.source, model.ordered, model.weights, model.windows, model.root, [name])
-        student = Student.start(model.ordered, weights, 32)
-        assert set(weights.bits.values()) == {6}
-        assert all(weights.weight(index, role).bits == 6 for index, role in weights.bits)
-        kl[name] = model.kl(student.decoder(), held_back)
+    wide = widen(model.ordered, model.student(), model.windows, 0.2, WorkDirectory(model.root, "wide", "0"))
+    assert wide
+    config = model.source.config
+    bits = tuple(
+        tuple(6 if (i, weight.role) in wide else 4 for weight in block.weights) for i, block in enumerate(config.blocks)
+    )
+    plan = replace(model.four, bits=bits)
+    kl["wide"] = model.kl(Student.start(model.ordered, model.weights, [plan]).decoder(), held_back)
+    tuned = WorkDirectory(model.root, "tuned", "0")
+    settings = replace(CONFIG.tune, n_epochs=3)
+    tune_scales(model.source, Student.start(model.ordered, model.weights, [plan]), model.windows, settings, tuned)
+    weights = StoredWeights(model.codes, tuned)
+    kl["tuned"] = model.kl(Student.start(model.ordered, weights, [plan]).decoder(), held_back)
     assert kl["wide"] < 0.97 * kl["four bits"]
     assert kl["tuned"] < 0.97 * kl["wide"]
+
+
+def test_smaller_levels_are_tuned_without_touching_the_full_one(model: Model) -> None:
+    held_back = torch.randint(0, model.source.config.vocab_size, (8, 48), generator=torch.Generator().manual_seed(1))
+    kept = tuple(
+        tuple(max(a.quantum, a.size // 2 // a.quantum * a.quantum) for a in b.axes) for b in model.source.config.blocks
+    )
+    small = replace(LevelPlan.of(model.source.config, model.four.kept, bits=2), kept=kept)
+    mixed = replace(model.four, bits=(*model.four.bits[:-1], (2,) * len(model.four.bits[-1])))
+    settings = replace(CONFIG.tune, n_epochs=1, n_level_epochs=4)
+
+    def tuned(name: str, ladder: list[LevelPlan]) -> Student:
+        work = WorkDirectory(model.root, "tuned", name)
+        tune_scales(model.source, Student.start(model.ordered, model.weights, ladder), model.windows, settings, work)
+        return Student.start(model.ordered, StoredWeights(model.codes, work), ladder)
+
+    alone, nested = tuned("alone", [model.four]), tuned("nested", [small, mixed, model.four])
+    tokens = held_back[:2]
+    assert torch.equal(alone.decoder().forward(tokens), nested.decoder().forward(tokens))
+    before = Student.start(model.ordered, model.weights, [small, mixed, model.four])
+    for level in (0, 1):
+        assert model.kl(nested.decoder(level), held_back) < 0.98 * model.kl(before.decoder(level), held_back)

@@ -42,6 +42,21 @@ def build(
         str | None,
         typer.Option("--allocate", help="measured, uniform or block-influence.", show_default=False),
     ] = None,
+    axes: Annotated[
+        str | None,
+        typer.Option("--axes", help="What levels give up: all, width or bits.", show_default=False),
+    ] = None,
+    max_bits: Annotated[
+        int | None, typer.Option("--max-bits", help="Bits of the full level's blocks: 4 or 6.", show_default=False)
+    ] = None,
+    max_file_growth: Annotated[
+        float | None,
+        typer.Option(
+            "--max-file-growth",
+            help="Bytes that only smaller levels use, as a share of the full level's.",
+            show_default=False,
+        ),
+    ] = None,
     max_rate: Annotated[
         float | None, typer.Option("--max-rate", help="Rate of the smallest level.", show_default=False)
     ] = None,
@@ -69,7 +84,9 @@ def build(
 
     A build that was stopped goes on where it was: its work lies in OUT/work.
     """
-    config = _config(preset_name, allocate, max_rate, step, calibration_text, eval_text, seed)
+    config = _config(
+        preset_name, allocate, axes, max_bits, max_file_growth, max_rate, step, calibration_text, eval_text, seed
+    )
     with StepProgress() as progress:
         path = edgesdk.build(model, out, config, progress=progress)
     artifact = Artifact.open(path)
@@ -83,6 +100,9 @@ def build(
 def _config(
     name: str,
     allocate: str | None,
+    axes: str | None,
+    max_bits: int | None,
+    max_file_growth: float | None,
     max_rate: float | None,
     step: float | None,
     calibration_text: Path | None,
@@ -96,9 +116,12 @@ def _config(
         allocate=replace(
             ladder,
             method=ladder.method if allocate is None else allocate,
+            axes=ladder.axes if axes is None else axes,
+            max_file_growth=ladder.max_file_growth if max_file_growth is None else max_file_growth,
             max_rate=ladder.max_rate if max_rate is None else max_rate,
             step=ladder.step if step is None else step,
         ),
+        quantize=replace(config.quantize, max_bits=config.quantize.max_bits if max_bits is None else max_bits),
         calibrate=replace(calibrate, seed=seed, text=str(calibration_text or calibrate.text)),
         evaluate=replace(quality, text=str(eval_text or quality.text)),
     )

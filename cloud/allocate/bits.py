@@ -1,0 +1,119 @@
+"""What lower bits cost: KL (nats per token) per weight and number of bits, from one pass of gradients.
+
+KL is nearly quadratic in the weights' errors. One pass gives each weight's part at one number of bits (half of gradient
+times error); at others it grows with the error of what the weight computes, tr(E M E^T), which quantization measured.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from edgesdk.cloud.allocate.inputs import BitLosses
+from edgesdk.cloud.ordered import SortedModel
+from edgesdk.cloud.quantize.block import multiplied
+from edgesdk.cloud.reference import Decoder
+from edgesdk.cloud.sizes import LevelPlan, model_weights
+from edgesdk.cloud.stored import StoredWeights
+from edgesdk.cloud.tune import Student, quantization_costs
+
+__all__ = ["BLOCK_BITS", "MODEL_BITS", "PROBE_BITS", "bit_losses", "lower_bits", "lower_plans"]
+
+BLOCK_BITS = (6, 4, 3, 2)
+MODEL_BITS = (8, 6, 4)
+PROBE_BITS = 3
+"""At which gradients are taken: errors are large enough to stand out and small enough to add up."""
+
+_FLOOR = 0.2  # of the median cost per element of its role: no weight is taken for free because of noise
+
+Progress = Callable[[int, int], None]
+
+
+def lower_bits(bits: int, choices: Sequence[int]) -> list[int]:
+    """`bits` and all choices below it, descending."""
+    return [bits, *(b for b in choices if b < bits)]
+
+
+def lower_plans(full: LevelPlan) -> list[LevelPlan]:
+    """Plans that together use every weight in all bits below those of the full level."""
+    plans = []
+    for position in range(1, len(BLOCK_BITS)):
+        bits = tuple(tuple(min(own, BLOCK_BITS[position]) for own in block) for block in full.bits)
+        model_bits = tuple(min(own, MODEL_BITS[min(position, len(MODEL_BITS) - 1)]) for own in full.model_bits)
+        plans.append(replace(full, bits=bits, model_bits=model_bits))
+    return plans
+
+
+def bit_losses(
+    ordered: SortedModel,
+    weights: StoredWeights,
+    full: LevelPlan,
+    windows: Tensor,
+    progress: Progress | None = None,
+) -> BitLosses:
+    """Losses against the full level; `weights` holds every block weight at its full bits and at all below.
+
+    windows: (n, tokens) calibration text
+    """
+    config = ordered.decoder.config
+    probe = LevelPlan.of(config, full.kept, PROBE_BITS, full.model_bits[0])
+    student = Student.start(ordered, weights, [probe])
+    costs = quantization_costs(ordered.decoder, student.decoder(), windows, progress)
+    found: dict[tuple[int | None, str], dict[int, float]] = {}
+    floors = _floors(costs, {key: _elements(student, *key) for key in costs})
+    for (index, role), own in full.weight_bits(config).items():
+        error = {b: weights.weight(index, role, b).error or 0.0 for b in lower_bits(own, BLOCK_BITS)}
+        unit = max(costs[index, role], floors[index, role]) / _probe_error(weights, index, role)
+        found[index, role] = {b: unit * max(e - error[own], 0.0) for b, e in error.items()}
+    return found | _model_losses(ordered, weights, full, windows)
+
+
+def _probe_error(weights: StoredWeights, index: int, role: str) -> float:
+    return max(weights.weight(index, role, PROBE_BITS).error or 0.0, 1e-30)
+
+
+def _elements(student: Student, index: int, role: str) -> int:
+    return student.part(index, role, PROBE_BITS).values.numel()
+
+
+def _floors(
+    costs: Mapping[tuple[int, str], float], elements: Mapping[tuple[int, str], int]
+) -> dict[tuple[int, str], float]:
+    by_role: dict[str, list[float]] = defaultdict(list)
+    for (index, role), cost in costs.items():
+        by_role[role].append(cost / elements[index, role])
+    medians = {role: float(torch.tensor(values).median()) for role, values in by_role.items()}
+    return {key: _FLOOR * max(medians[key[1]], 1e-12) * elements[key] for key in costs}
+
+
+@torch.inference_mode()
+def _model_losses(
+    ordered: SortedModel, weights: StoredWeights, full: LevelPlan, windows: Tensor
+) -> dict[tuple[int | None, str], dict[int, float]]:
+    """KL with the embedding or the head at fewer bits, all blocks in float, less what its full bits cost."""
+    source = ordered.decoder
+    states = source.final_states(windows, 1)
+
+    def divergence(name: str, bits: int) -> float:
+        stored = weights.weight(None, name, bits)
+        held = multiplied(torch.from_numpy(stored.values()), torch.from_numpy(stored.scales).float(), stored.group)
+        embedding = held if name == "embed" else source.embedding
+        head = held if name == "head" or source.config.tied_head else source.head
+        other = Decoder(source.config, embedding, source.final_norm, head, source.block_weights)
+        found = states if name == "head" else other.final_states(windows, 1)
+        total = 0.0
+        for own, new in zip(states, found, strict=True):
+            target = source.logits(own).log_softmax(-1)
+            total += float(F.kl_div(other.logits(new).log_softmax(-1), target, reduction="sum", log_target=True))
+        return total / windows.numel()
+
+    found: dict[tuple[int | None, str], dict[int, float]] = {}
+    for name, own in zip(model_weights(source.config), full.model_bits, strict=True):
+        losses = {bits: divergence(name, bits) for bits in lower_bits(own, MODEL_BITS)}
+        found[None, name] = {bits: max(loss - losses[own], 0.0) for bits, loss in losses.items()}
+    return found

@@ -1,0 +1,132 @@
+"""The walk from the full level down: cheapest bytes first, nested, within the growth that is allowed."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import torch
+from tiny_model import tiny_config
+
+from edgesdk.cloud.allocate import AllocateInputs
+from edgesdk.cloud.allocate.bits import lower_plans
+from edgesdk.cloud.allocate.descent import Descent
+from edgesdk.cloud.config import AllocateConfig
+from edgesdk.cloud.sizes import LevelPlan, PackedSizes, full_allocation
+
+CONFIG = tiny_config()
+FULL = LevelPlan.of(CONFIG, full_allocation(CONFIG))
+SIZES = PackedSizes(CONFIG)
+BLOCK_BYTES = SIZES.level(FULL.kept, FULL.bits)
+
+
+def bit_losses(scale: float) -> dict[tuple[int | None, str], dict[int, float]]:
+    """Each bit that is given up costs four times the one before; later blocks cost more."""
+    found: dict[tuple[int | None, str], dict[int, float]] = {(None, "embed"): {8: 0.0, 6: 1e-4, 4: 1e-2}}
+    for index, role in FULL.weight_bits(CONFIG):
+        found[index, role] = {4: 0.0, 3: scale * (index + 1), 2: scale * 5 * (index + 1)}
+    return found
+
+
+def size_losses(scale: float) -> list[dict[tuple[int, ...], float]]:
+    """The loss of a block grows with the square of what is cut."""
+    found: list[dict[tuple[int, ...], float]] = []
+    for block in CONFIG.blocks:
+        own: dict[tuple[int, ...], float] = {}
+        whole = tuple(axis.size for axis in block.axes)
+        for step in range(8):
+            kept = tuple(max(0, a.size - step * a.quantum) for a in block.axes)
+            if all(kept):
+                own[kept] = scale * sum((a.size - k) / a.size for a, k in zip(block.axes, kept, strict=True)) ** 2
+        assert whole in own
+        found.append(own | {(0,) * len(whole): scale * 4})
+    return found
+
+
+def descent(
+    bits: Mapping[tuple[int | None, str], Mapping[int, float]], sizes: list[Any], growth: float = 10.0
+) -> Descent:
+    inputs = AllocateInputs(
+        SIZES,
+        AllocateConfig(max_file_growth=growth),
+        None,  # type: ignore[arg-type]  # the walk runs no model
+        lambda index: {},
+        (),
+        torch.zeros(0),
+        FULL,
+        bits,
+    )
+    return Descent(inputs, sizes)
+
+
+def walk(found: Descent, every: int = 3) -> list[LevelPlan]:
+    """Levels, largest first: every third step becomes one."""
+    plans = [FULL]
+    steps = 0
+    while found.step():
+        steps += 1
+        if steps % every == 0:
+            plans.append(found.plan)
+            found.keep_level()
+    return plans
+
+
+def growth(plans: list[LevelPlan]) -> int:
+    """Bytes of all versions that the full level does not use, counted anew."""
+    total = 0
+    for above, plan in itertools.pairwise(plans):
+        for index, (bits, larger) in enumerate(zip(plan.bits, above.bits, strict=True)):
+            sizes = SIZES.weights(index, plan.kept[index], bits)
+            total += sum(n for n, b, a in zip(sizes, bits, larger, strict=True) if a != b)
+        pairs = zip(plan.model_bits, above.model_bits, strict=True)
+        total += sum(SIZES.model_weight(b) for b, a in pairs if a != b)
+    return total
+
+
+def test_levels_nest_and_lose_bytes() -> None:
+    plans = walk(descent(bit_losses(1e-3), size_losses(0.05)))
+    assert len(plans) > 5
+    for above, below in itertools.pairwise(plans):
+        bytes_of = [SIZES.level(p.kept, p.bits) + sum(map(SIZES.model_weight, p.model_bits)) for p in (above, below)]
+        assert bytes_of[1] < bytes_of[0]
+        for kept, larger in zip(below.kept, above.kept, strict=True):
+            assert all(a <= b for a, b in zip(kept, larger, strict=True))
+        for own, larger in zip(below.bits, above.bits, strict=True):
+            assert all(a <= b for a, b in zip(own, larger, strict=True))
+    assert plans[-1].model_bits == (4,)
+
+
+@pytest.mark.parametrize("limit", [0.0, 0.15, 0.4])
+def test_versions_of_weights_stay_within_the_growth_that_is_allowed(limit: float) -> None:
+    plans = walk(descent(bit_losses(1e-4), size_losses(0.05), limit))
+    found = growth(plans) / (BLOCK_BYTES + SIZES.model_weight(8))
+    assert found <= limit
+    if limit:
+        assert found > limit / 2  # lower bits are by far the cheapest here
+    else:
+        assert {plan.bits for plan in plans} == {FULL.bits}
+
+
+def test_the_cheapest_axis_goes_first() -> None:
+    bits_first = descent(bit_losses(1e-6), size_losses(1.0))
+    assert bits_first.step()
+    assert bits_first.plan.kept == FULL.kept
+    sizes_first = descent(bit_losses(1.0), size_losses(1e-6))
+    assert sizes_first.step()
+    assert sizes_first.plan.bits == FULL.bits
+
+
+def test_without_bits_only_sizes_change_and_without_sizes_only_bits() -> None:
+    assert {plan.bits for plan in walk(descent({}, size_losses(1.0)))} == {FULL.bits}
+    plans = walk(descent(bit_losses(1.0), [{kept: 0.0} for kept in FULL.kept]), every=1)
+    assert {plan.kept for plan in plans} == {FULL.kept}
+    assert plans[-1].bits == tuple((2,) * len(block) for block in FULL.bits)
+
+
+def test_lower_plans_use_every_weight_in_all_bits_below() -> None:
+    full = LevelPlan.of(CONFIG, full_allocation(CONFIG), bits=6)
+    used = {bits for plan in lower_plans(full) for block in plan.bits for bits in block}
+    assert used == {4, 3, 2}
+    assert {bits for plan in lower_plans(full) for bits in plan.model_bits} == {6, 4}
