@@ -108,7 +108,7 @@ def build_model(
     with steps.timed("allocate"):
         ladder = _ladder(config, sizes, ordered, calibration, weights, full, quantized, windows, root, key, steps)
     with steps.timed("tune"):
-        if config.tune.n_epochs:
+        if config.tune.n_epochs or config.tune.n_level_epochs:
             tuned = WorkDirectory(root, "tuned", fingerprint(key, config.tune, [asdict(plan) for plan in ladder]))
             tune_scales(
                 source, Student.start(ordered, weights, ladder), windows, config.tune, tuned, steps.report("tune")

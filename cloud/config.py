@@ -8,6 +8,7 @@ from edgesdk.errors import UsageError
 
 __all__ = [
     "PRESETS",
+    "RECOVER_EPOCHS",
     "AllocateConfig",
     "BuildConfig",
     "CalibrateConfig",
@@ -78,17 +79,21 @@ class TuneConfig:
 
     wide_share: of all elements of block weights, chosen on wide_windows windows; 0: all stay at 4 bits
     n_epochs: times that the full level sees all calibration windows, batch_windows at once; 0: scales stay as they are
-    n_level_epochs: times that levels below do, to tune what only they use
+    n_level_epochs: times that levels below do, to tune what only they use (recovery; RECOVER_EPOCHS when asked for)
     rate: largest relative change of a scale or gain in one step
     """
 
     wide_share: float = 0.04
     wide_windows: int = 16
     n_epochs: int = 1
-    n_level_epochs: int = 1
+    n_level_epochs: int = 0
     batch_windows: int = 8
     rate: float = 2e-3
     seed: int = 0
+
+
+RECOVER_EPOCHS = 4
+"""TuneConfig.n_level_epochs of `edgesdk build --recover`."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +122,7 @@ PRESETS = {
     "fast": BuildConfig(
         calibrate=CalibrateConfig(n_windows=32, window_tokens=256),
         allocate=AllocateConfig(n_windows=2, cost_windows=8, fractions=(0.6,)),
-        tune=TuneConfig(wide_windows=8, n_epochs=0, n_level_epochs=0),
+        tune=TuneConfig(wide_windows=8, n_epochs=0),
         evaluate=EvaluateConfig(n_windows=4, window_tokens=512),
     ),
 }

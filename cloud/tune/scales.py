@@ -73,9 +73,8 @@ def tune_scales(
     with torch.no_grad():
         states = source.final_states(windows, settings.batch_windows, product_dtype())
     top = len(student.ladder) - 1
-    phases = [(settings.n_epochs, [top])]
-    if any(level.bits != student.ladder[top].bits for level in student.ladder):
-        phases.append((settings.n_level_epochs, list(range(top))))
+    own = [k for k, level in enumerate(student.ladder) if level.bits != student.ladder[top].bits]
+    phases = [(settings.n_epochs, [top]), (settings.n_level_epochs if own else 0, own)]
     n_steps = sum(len(_batches(len(windows), n, settings)) for n, _ in phases)
     done = 0
     for n_epochs, levels in phases:

@@ -13,7 +13,7 @@ from edgesdk.cli.console import print_json, say
 from edgesdk.cli.inspect import print_ladder
 from edgesdk.cli.options import Json, examples
 from edgesdk.cli.progress import StepProgress
-from edgesdk.cloud.config import BuildConfig, preset
+from edgesdk.cloud.config import RECOVER_EPOCHS, BuildConfig, preset
 from edgesdk.formats import Artifact
 from edgesdk.formats.ladder import level_table
 
@@ -63,6 +63,9 @@ def build(
     step: Annotated[
         float | None, typer.Option("--step", help="Rate from one level to the next.", show_default=False)
     ] = None,
+    recover: Annotated[
+        bool, typer.Option("--recover", help="Tune smaller levels, too: minutes more, better small levels.")
+    ] = False,
     calibration_text: Annotated[
         Path | None,
         typer.Option(
@@ -87,6 +90,8 @@ def build(
     config = _config(
         preset_name, allocate, axes, max_bits, max_file_growth, max_rate, step, calibration_text, eval_text, seed
     )
+    if recover:
+        config = replace(config, tune=replace(config.tune, n_level_epochs=RECOVER_EPOCHS))
     with StepProgress() as progress:
         path = edgesdk.build(model, out, config, progress=progress)
     artifact = Artifact.open(path)
