@@ -63,7 +63,12 @@ class PeerFile:
 
 
 def quantize_all(
-    peer: Peer, source: Path, text: Path, folder: Path, report: Callable[[str], None], formats: tuple[str, ...] = FORMATS
+    peer: Peer,
+    source: Path,
+    text: Path,
+    folder: Path,
+    report: Callable[[str], None],
+    formats: tuple[str, ...] = FORMATS,
 ) -> list[PeerFile]:
     """Quantizes an F32 GGUF to every format; files that are newer than the source are kept.
 

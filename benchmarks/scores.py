@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -44,8 +44,12 @@ def open_decoder(model: Path) -> Decoder:
 
 @dataclass(frozen=True)
 class StoredSource:
-    """windows: (n_windows, n_tokens); log_probabilities: (n_windows, n_tokens, vocab_size) float32, read from a file."""
+    """windows: (n_windows, n_tokens); log_probabilities: (n_windows, n_tokens, vocab_size) float32, read from a file.
 
+    key: a hash of the source's weights and the windows
+    """
+
+    key: str
     windows: Tensor
     log_probabilities: Tensor
 
@@ -66,7 +70,24 @@ class StoredSource:
                 out[i] = decoder.logits(state).log_softmax(-1).numpy()
             out.flush()
             os.replace(temporary, path)
-        return cls(windows, torch.from_numpy(np.load(path, mmap_mode="c")))
+        return cls(key, windows, torch.from_numpy(np.load(path, mmap_mode="c")))
+
+    def first(self, n_windows: int) -> StoredSource:
+        """The same for the first windows only."""
+        return replace(self, windows=self.windows[:n_windows], log_probabilities=self.log_probabilities[:n_windows])
+
+    @property
+    def perplexity(self) -> float:
+        """Of the source itself."""
+        loss = 0.0
+        for window, known in zip(self.windows, self.log_probabilities, strict=True):
+            loss -= float(known[:-1].gather(1, window[1:, None]).double().sum())
+        return math.exp(loss / self.n_scored)
+
+    @property
+    def n_scored(self) -> int:
+        """Positions that count: all but the last of each window."""
+        return self.windows.shape[0] * (self.windows.shape[1] - 1)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """What the source's decoder says to one of the windows: tokens (1, n_tokens) -> (1, n_tokens, vocab_size)."""
@@ -84,5 +105,5 @@ def score_decoder(decoder: Decoder, source: StoredSource) -> Score:
         loss -= float(own.gather(1, window[1:, None]).double().sum())
         divergence += float((own_source.exp() * (own_source - own)).sum(-1).double().sum())
         agreement += float((own_source.argmax(-1) == own.argmax(-1)).sum())
-    n_scored = source.windows.shape[0] * (source.windows.shape[1] - 1)
-    return Score(math.exp(loss / n_scored), max(0.0, divergence / n_scored), agreement / n_scored)
+    n = source.n_scored
+    return Score(math.exp(loss / n), max(0.0, divergence / n), agreement / n)
