@@ -45,7 +45,7 @@ from edgesdk.cloud.tokenizer import import_tokenizer, to_tokenizers
 from edgesdk.formats import Artifact
 
 console = Console(highlight=False, width=150)
-PEER = "peer"
+PEER = "llama.cpp"
 
 
 @dataclass(frozen=True)

@@ -60,17 +60,17 @@ def _label(figure: plt.Figure, axes: plt.Axes, peers: Sequence[Point]) -> None:
     scale = 72 / figure.dpi
     for peer in sorted(peers, key=lambda p: (p.mapped_bytes, p.score.perplexity)):
         at = peer.mapped_bytes / 1e6, peer.score.perplexity
-        x, y = (value * scale for value in axes.transData.transform(at))
-        left, bottom = x + 6, y + 4
+        x, up = (value * scale for value in axes.transData.transform(at))
+        left, bottom = x + 6, up + 4
         right = left + 6 * len(peer.name)
-        while any(left < r and right > l and abs(bottom - b) < _LINE_POINTS for l, r, b in taken):
+        while any(left < b and right > a and abs(bottom - y) < _LINE_POINTS for a, b, y in taken):
             bottom += 2
         taken.append((left, right, bottom))
-        line = {"arrowstyle": "-", "color": "#bbbbbb", "linewidth": 0.7} if bottom > y + 6 else None
+        line = {"arrowstyle": "-", "color": "#bbbbbb", "linewidth": 0.7} if bottom > up + 6 else None
         axes.annotate(
             peer.name,
             at,
-            (left - x, bottom - y),
+            (left - x, bottom - up),
             textcoords="offset points",
             fontsize=8,
             color=_PEER_COLOUR,

@@ -1,7 +1,7 @@
 """One measure for both sides: perplexity, KL to the float source and top-1 agreement on the same windows.
 
-The source's log-probabilities are computed once and kept in a file. `StoredSource` stands in for the source's decoder in
-`evaluate_levels`, which measures our levels through the engine; `score_decoder` measures any torch decoder.
+The source's log-probabilities are computed once and kept in a file. `StoredSource` stands in for the source's decoder
+in `evaluate_levels`, which measures our levels through the engine; `score_decoder` measures any torch decoder.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Points of size and quality, and the verdict on each of the peer's: does one of our levels do as well in as few bytes?"""
+"""Points of size and quality, and the verdict on each of the peer's: is one of our levels as good in as few bytes?"""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Point", "Verdict", "judge", "sizes_without_rival"]
 class Point:
     """A model of one size.
 
-    ladder: the artifact's name, or "peer"      name: the level, or the peer's format
+    ladder: the artifact's name, or "llama.cpp"      name: the level, or the peer's format
     mapped_bytes: of a level what it maps (its tokenizer is part of it), of a peer's file its tensors
     file_bytes: of a level how much of the file must be there; of a peer's file all of it
     types: of a peer's matrices       fallbacks: of those whose columns the format's blocks of 256 do not divide
