@@ -1,6 +1,6 @@
 """A Hugging Face folder of a small llama as an F32 GGUF that llama.cpp quantizes, tokenizer included.
 
-Sources: the GGUF specification; llama.cpp's converter, which stores the rows of each query and key head as (pair, half).
+Sources: the GGUF specification; llama.cpp's converter, which stores rows of query and key heads as (pair, half).
 """
 
 from __future__ import annotations

@@ -16,9 +16,7 @@ from peer import Peer
 
 __all__ = ["FORMATS", "PeerFile", "quantize_all"]
 
-FORMATS = tuple(
-    ["Q4_K_M", "Q4_0", "IQ4_XS", "Q3_K_L", "Q3_K_M", "Q3_K_S", "IQ3_M", "IQ3_XXS", "Q2_K", "IQ2_M", "IQ2_XS"]
-)
+FORMATS = ("Q4_K_M", "Q4_0", "IQ4_XS", "Q3_K_L", "Q3_K_M", "Q3_K_S", "IQ3_M", "IQ3_XXS", "Q2_K", "IQ2_M", "IQ2_XS")
 _BLOCK_COLUMNS = 256  # that one block of K and IQ formats holds (but IQ4_NL)
 _CHUNK_TOKENS = 512
 _CHUNKS = 90  # 46,080 tokens, as many as our default build calibrates on

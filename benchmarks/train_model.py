@@ -2,10 +2,10 @@
 
     python benchmarks/train_model.py [--steps 1400]
 
-The demo model's 576 columns keep llama.cpp from its formats below 4 bits; this model has them all. Its text is the prose
-of a Debian package (debian_text.py), whose held-out files are the test text. Writes build/bench-model: the Hugging Face
-folder `hf`, model-f32.gguf, test.txt, calibration.txt (training text, for the peer's importance matrix) and model.json.
-About 25 minutes of two cores; a finished model is kept. `make train-bench-model` runs it.
+The demo model's 576 columns keep llama.cpp from its formats below 4 bits; this model has them all. Its text is the
+prose of a Debian package (debian_text.py), whose held-out files are the test text. Writes build/bench-model: the
+Hugging Face folder `hf`, model-f32.gguf, test.txt, calibration.txt (training text, for the peer's importance matrix)
+and model.json. Half an hour of two cores; a finished model is kept. `make train-bench-model` runs it.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def _train_tokenizer(text: str, vocab_size: int) -> Tokenizer:
 
 
 def _train(tokens: torch.Tensor, settings: Training, report: Callable[[str], None]) -> tuple[LlamaForCausalLM, float]:
-    """AdamW with warm-up and a cosine; sequences begin anywhere in the text. Returns the mean loss of the last steps."""
+    """AdamW with warm-up and a cosine; sequences begin anywhere. Returns the mean loss of the last steps, too."""
     torch.manual_seed(settings.seed)
     config = LlamaConfig(
         vocab_size=settings.vocab_size,
