@@ -98,7 +98,7 @@ def build_model(
     with steps.timed("pack"):
         draft = root / "draft.edge"
         tensors = _model_tensors(source, tokenizer, config.quantize.group)
-        parts = _Parts(model_config, ladder, ordered, weights, tensors)
+        parts = _Parts(model_config, ladder, ordered, weights, tensors, config.repair_bias)
         metadata = artifact_metadata(checkpoint, tokenizer, config, evaluation)
         parts.write(draft, metadata, level_records(sizes, ladder, None))
     with steps.timed("evaluate"):
@@ -162,6 +162,7 @@ class _Parts:
     ordered: SortedModel
     weights: StoredWeights
     model_tensors: dict[str, Any]
+    repair_bias: bool
 
     def write(self, path: Path, metadata: dict[str, Any], levels: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """Writes the artifact; one block is in memory at a time."""
@@ -173,6 +174,13 @@ class _Parts:
         """Norms, frequencies and the bias of each level, computed once and kept in the work directory."""
         block = self.config.blocks[index]
         source = self.ordered.decoder.block_weights(index)
+        vectors = block_vectors(block, source)
+        norm = self.weights.norm(index)
+        if norm is not None:
+            vectors["norm"] = norm
+        if not self.repair_bias:
+            own = source["bias"].numpy() if "bias" in source else None
+            return BlockVectors(vectors, (own,) * len(self.ladder))
         folder = self.weights.codes
         name = f"bias-{index:03d}-{fingerprint([level[index] for level in self.ladder], self._wide(index))}.safetensors"
         if not folder.has(name):
@@ -182,10 +190,6 @@ class _Parts:
             moments = self.ordered.moments(index)
             made = [repaired_bias(block, source, level[index], moments, deployed) for level in self.ladder]
             folder.save(name, {"bias": torch.stack(made)})
-        vectors = block_vectors(block, source)
-        norm = self.weights.norm(index)
-        if norm is not None:
-            vectors["norm"] = norm
         return BlockVectors(vectors, tuple(folder.load(name)[0]["bias"].numpy()))
 
     def _wide(self, index: int) -> list[str]:
