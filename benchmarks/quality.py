@@ -118,13 +118,16 @@ def our_points(name: str, path: Path, source: StoredSource) -> list[Point]:
     ]
 
 
-def build(preset_name: str, subject: Subject, n_windows: int, folder: Path) -> Path:
-    """Builds an artifact of the subject with a preset of the compiler; one that is newer than the source is kept."""
+def build(preset_name: str, subject: Subject, folder: Path) -> Path:
+    """Builds an artifact with a preset of the compiler; one that is newer than the source is kept.
+
+    The build itself evaluates one window only: all of them are measured here.
+    """
     out = folder / preset_name
     if (out / "model.edge").is_file() and (out / "model.edge").stat().st_mtime > subject.source.stat().st_mtime:
         return out / "model.edge"
     console.print(f"building {preset_name}")
-    config = replace(preset(preset_name), evaluate=EvaluateConfig(str(subject.test), n_windows, subject.window_tokens))
+    config = replace(preset(preset_name), evaluate=EvaluateConfig(str(subject.test), 1, subject.window_tokens))
     with StepProgress() as progress:
         return build_model(str(subject.source), out, config, work=folder / "work", progress=progress)
 
@@ -202,7 +205,7 @@ def main() -> None:
     peers = peer_points(subject, folder / "peer", source, arguments.formats)
     show(peers, [], source.perplexity)
     for name in arguments.preset or ([] if paths else ["default"]):
-        paths[name] = str(build(name, subject, n_windows, folder))
+        paths[name] = str(build(name, subject, folder))
     ladders = [our_points(name, Path(path), source) for name, path in paths.items()]
     check = cross_check(Path(next(iter(paths.values()))), ladders[0][-1], subject, source)
     report(subject, folder, peers, ladders, source, check)
