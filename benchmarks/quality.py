@@ -42,6 +42,7 @@ from edgesdk.cloud.checkpoint import open_checkpoint
 from edgesdk.cloud.config import EvaluateConfig, preset
 from edgesdk.cloud.evaluate import evaluate_levels
 from edgesdk.cloud.tokenizer import import_tokenizer, to_tokenizers
+from edgesdk.errors import ModelError
 from edgesdk.formats import Artifact
 
 console = Console(highlight=False, width=150)
@@ -89,14 +90,21 @@ def peer_points(subject: Subject, folder: Path, source: StoredSource, formats: S
     """Every file of the peer, measured; what was measured before is read from `folder`."""
     peer = find_peer() or build_peer()
     files = quantize_all(peer, subject.source, subject.calibration, folder, console.print, tuple(formats))
-    return [_peer_point(file, source) for file in files]
+    points = (_peer_point(file, source) for file in files)
+    return [point for point in points if point is not None]
 
 
-def _peer_point(file: PeerFile, source: StoredSource) -> Point:
+def _peer_point(file: PeerFile, source: StoredSource) -> Point | None:
+    """None, and a line that says why, for a file with a type that the gguf package cannot dequantize."""
     kept = file.path.with_suffix(f".{source.key[:16]}.json")
     if not kept.is_file() or kept.stat().st_mtime < file.path.stat().st_mtime:
         console.print(f"measuring {file.name}")
-        kept.write_text(json.dumps(asdict(score_decoder(open_decoder(file.path), source))), "utf-8")
+        try:
+            decoder = open_decoder(file.path)
+        except ModelError as error:
+            console.print(f"{file.name} is left out: {error}", markup=False)
+            return None
+        kept.write_text(json.dumps(asdict(score_decoder(decoder, source))), "utf-8")
     score = Score(**json.loads(kept.read_text("utf-8")))
     return Point(PEER, file.name, file.tensor_bytes, file.file_bytes, score, file.types, file.fallbacks)
 
