@@ -19,13 +19,13 @@ BUILD_REQUIRES := "scikit-build-core>=1.0" "nanobind>=2.4" "nlohmann-json>=3.11"
 
 PY_SOURCES := $(shell find src cloud formats device targets -name '*.py' -o -name '*.toml' -o -name py.typed)
 NATIVE_SOURCES := CMakeLists.txt $(shell find cmake kernels device -name '*.cpp' -o -name '*.h' -o -name '*.inc' -o -name '*.cmake' -o -name CMakeLists.txt)
-BENCHES ?= ladder load speed
+BENCHES ?= ladder load quality speed
 
 export PYTHONSAFEPATH := 1
 export CMAKE_BUILD_PARALLEL_LEVEL := $(JOBS)
 export EDGE_BUILD_DIR := $(abspath $(BUILD))
 
-.PHONY: setup demo test test-python test-native test-arm test-sanitize check bench wheel install clean
+.PHONY: setup demo test test-python test-native test-arm test-sanitize check bench train-bench-model wheel install clean
 .DELETE_ON_ERROR:
 
 setup: install $(VENV)/.demo-model
@@ -101,11 +101,15 @@ test-sanitize: $(VENV)/.dependencies
 # Each benchmark writes $(BUILD)/bench/NAME.json; they share modules in their folder.
 bench: $(addprefix bench-,$(BENCHES))
 
-# The first bench-speed also builds llama.cpp, outside of the repository (benchmarks/peer.py).
+# The first bench-quality or bench-speed also builds llama.cpp, outside of the repository (benchmarks/peer.py).
 bench-load bench-speed: demo
 
 bench-%: setup
 	PYTHONPATH=benchmarks $(PY) benchmarks/$*.py
+
+# The second model of bench-quality (benchmarks/quality.py --model trained): half an hour, once.
+train-bench-model: setup
+	PYTHONPATH=benchmarks $(PY) benchmarks/train_model.py
 
 wheel: $(VENV)/.dependencies
 	$(PY) -m pip wheel --quiet --no-deps --no-build-isolation $(WHEEL_DIR) -w dist .

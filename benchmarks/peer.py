@@ -19,7 +19,7 @@ from pathlib import Path
 __all__ = ["VERSION", "Peer", "build_peer", "find_peer"]
 
 VERSION = "0.3.36"  # of llama-cpp-python, whose sdist vendors the whole tree
-_PROGRAMS = ("llama-bench", "llama-completion", "llama-cli", "llama-quantize")
+_PROGRAMS = ("llama-bench", "llama-completion", "llama-cli", "llama-quantize", "llama-imatrix")
 _OPTIONS = ("CURL=OFF", "OPENSSL=OFF", "BUILD_TESTS=OFF", "BUILD_EXAMPLES=OFF", "BUILD_UI=OFF")
 
 
@@ -30,7 +30,7 @@ class Peer:
     folder: Path
 
     def program(self, name: str) -> Path:
-        """Path of llama-bench, llama-completion, llama-cli or llama-quantize."""
+        """Path of one of the programs above."""
         return self.folder / "build" / "bin" / name
 
 

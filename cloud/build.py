@@ -117,7 +117,7 @@ def build_model(
     with steps.timed("pack"):
         draft = root / "draft.edge"
         tensors = {"norm": source.final_norm.numpy(), **tokenizer.tensors}
-        parts = _Parts(model_config, ladder, ordered, weights, tensors)
+        parts = _Parts(model_config, ladder, ordered, weights, tensors, config.repair_bias)
         metadata = artifact_metadata(checkpoint, tokenizer, config, evaluation)
         parts.write(draft, metadata, level_records(sizes, ladder, None))
     with steps.timed("evaluate"):
@@ -181,6 +181,7 @@ class _Parts:
     ordered: SortedModel
     weights: StoredWeights
     model_tensors: dict[str, Any]
+    repair_bias: bool
 
     def write(self, path: Path, metadata: dict[str, Any], levels: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """Writes the artifact; one block is in memory at a time."""
@@ -191,10 +192,14 @@ class _Parts:
     def _vectors(self, index: int) -> BlockVectors:
         """Norms, frequencies and the bias of each level."""
         block = self.config.blocks[index]
-        vectors = block_vectors(block, self.ordered.decoder.block_weights(index))
+        source = self.ordered.decoder.block_weights(index)
+        vectors = block_vectors(block, source)
         norm = self.weights.norm(index)
         if norm is not None:
             vectors["norm"] = norm
+        if not self.repair_bias:
+            own = source["bias"].numpy() if "bias" in source else None
+            return BlockVectors(vectors, (own,) * len(self.ladder))
         biases = level_biases(self.ordered, self.weights, self.ladder, index)
         return BlockVectors(vectors, tuple(biases.numpy()))
 

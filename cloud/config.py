@@ -115,6 +115,7 @@ class BuildConfig:
     quantize: QuantizeConfig = field(default_factory=QuantizeConfig)
     tune: TuneConfig = field(default_factory=TuneConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    repair_bias: bool = True  # each level gets the bias that stands in for the mean of what it gave up
 
 
 PRESETS = {
@@ -124,6 +125,15 @@ PRESETS = {
         allocate=AllocateConfig(n_windows=2, cost_windows=8, fractions=(0.6,)),
         tune=TuneConfig(wide_windows=8, n_epochs=0),
         evaluate=EvaluateConfig(n_windows=4, window_tokens=512),
+    ),
+    # Baseline: the whole recipe of UniQL (arXiv 2512.03383) within our format. Where a step of an axis is shorter than
+    # 128 columns, the group is the step: 32 in `down`.
+    "uniql": BuildConfig(
+        rank=RankConfig("uniql"),
+        allocate=AllocateConfig(method="block-influence"),
+        quantize=QuantizeConfig("gptq-uniform", group=128),
+        tune=TuneConfig(wide_share=0.0, n_epochs=0),
+        repair_bias=False,
     ),
 }
 

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from edgesdk.cloud.quantize import gptq, rtn
+from edgesdk.cloud.quantize import gptq, gptq_uniform, rtn
 from edgesdk.cloud.quantize.grid import Grid
 
 __all__ = ["METHODS", "QuantizeMethod"]
@@ -24,5 +24,6 @@ class QuantizeMethod(Protocol):
 
 METHODS: dict[str, QuantizeMethod] = {
     "gptq": gptq.quantize,  # learned grid, scales searched by the error that counts, errors spread over later columns
+    "gptq-uniform": gptq_uniform.quantize,  # baseline: uniform grid, errors spread over later columns
     "rtn": rtn.quantize,  # baseline: uniform grid, round to nearest
 }

@@ -25,6 +25,7 @@ from edgesdk.cloud.config import (
     QuantizeConfig,
     RankConfig,
     TuneConfig,
+    preset,
 )
 from edgesdk.cloud.families import load_model
 from edgesdk.cloud.reference import Decoder
@@ -153,6 +154,25 @@ def test_the_baseline_methods_build_too(checkpoint: Path, tmp_path: Path) -> Non
     config = replace(SMALL, rank=RankConfig("uniql"), quantize=QuantizeConfig("rtn", group=64))
     artifact = Artifact.open(build_model(str(checkpoint), tmp_path, config))
     assert artifact.edge["panels"]["blk.0.attn.q/0"][5] == 64
+
+
+@pytest.mark.parametrize("variant", ["plain", "biases"])
+def test_the_recipe_of_uniql_is_a_preset(variant: str, tmp_path: Path) -> None:
+    write_tiny_llama(tmp_path / "model", intermediate_size=192, **VARIANTS[variant])
+    config = preset("uniql", calibrate=SMALL.calibrate, evaluate=SMALL.evaluate)
+    path = build_model(str(tmp_path / "model"), tmp_path, config)
+    verify_artifact(path)
+    artifact = Artifact.open(path)
+    checkpoint = open_checkpoint(str(tmp_path / "model"))
+    source = Decoder.open(checkpoint, load_model(checkpoint)).block_weights(0)
+    bias = artifact.vector("blk.0.attn.bias", 0)  # the source's own, and nothing that stands in for cut elements
+    assert len(bias) == (64 if variant == "biases" else 0)
+    assert np.allclose(bias, source["bias"].numpy() if variant == "biases" else 0, rtol=1e-3, atol=1e-3)
+    assert artifact.edge["panels"]["blk.0.attn.q/0"][4:6] == [4, 128]
+    assert artifact.edge["panels"]["blk.0.mlp.down/0"][4:6] == [4, 32]
+    assert artifact.levels[0].rate >= 0.35
+    tokens = list(range(3, 30))
+    assert np.array_equal(load(path, level=0).logits(tokens), ReferenceModel(path, 0).logits(tokens))
 
 
 def test_calibration_and_evaluation_on_given_texts(checkpoint: Path, tmp_path: Path) -> None:

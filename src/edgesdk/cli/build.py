@@ -36,7 +36,7 @@ def build(
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for model.edge and build.json.", show_default=False)],
     preset_name: Annotated[
-        str, typer.Option("--preset", help="default, or fast: less text, a coarser search.")
+        str, typer.Option("--preset", help="default; fast: less text, a coarser search; uniql: a baseline.")
     ] = "default",
     allocate: Annotated[
         str | None,
