@@ -121,9 +121,14 @@ def build_model(
         metadata = artifact_metadata(checkpoint, tokenizer, config, evaluation)
         parts.write(draft, metadata, level_records(sizes, ladder, None))
     with steps.timed("evaluate"):
-        quality, perplexity = evaluate_levels(draft, range(len(ladder)), evaluation, source, steps.report("evaluate"))
+        top = len(ladder) - 1
+        measured, perplexity = evaluate_levels(
+            draft, [*range(top + 1), top], evaluation, source, steps.report("evaluate"), [*[8] * (top + 1), 16]
+        )
+        *quality, wide_cache = measured
     with steps.timed("write"):
         metadata["evaluation"]["source_perplexity"] = perplexity
+        metadata["evaluation"]["kv_16"] = {"perplexity": wide_cache.perplexity, "kl": wide_cache.kl}
         artifact = out / "model.edge"
         levels = parts.write(artifact, metadata, level_records(sizes, ladder, quality))
         verify_artifact(artifact)

@@ -33,14 +33,21 @@ def evaluate_levels(
     windows: Tensor,
     source: Decoder | None,
     progress: Callable[[int, int], None] | None = None,
+    kv_bits: Sequence[int] | None = None,
 ) -> tuple[list[LevelQuality], float | None]:
     """Measures levels of an artifact on windows (n_windows, tokens), each window from an empty context.
+
+    kv_bits: of the key/value cache, 8 or 16 for each of `levels`; None: 8 for all
 
     Returns the levels' quality and the source's perplexity. Every position but the last of a window is scored.
     """
     from edgesdk.device import load
 
-    models = [load(path, level=level, context=windows.shape[1], verify="off") for level in levels]
+    caches = kv_bits or [8] * len(levels)
+    models = [
+        load(path, level=level, context=windows.shape[1], kv_bits=bits, verify="off")
+        for level, bits in zip(levels, caches, strict=True)
+    ]
     losses, divergences, agreements = (np.zeros(len(levels)) for _ in range(3))
     source_loss, n_scored = 0.0, 0
     for index, window in enumerate(windows):

@@ -65,7 +65,10 @@ def test_the_artifact_is_valid_and_its_ladder_is_what_was_asked_for(built: Path)
     assert [row["perplexity"] for row in report["levels"]] == [level.perplexity for level in artifact.levels]
     assert report["sort_difference"]["float64"] <= 1e-9
     assert set(report["seconds"]) >= {"read", "calibrate", "allocate", "quantize", "evaluate"}
-    assert artifact.edge["evaluation"]["text"].startswith("sampled from the model")
+    evaluation = artifact.edge["evaluation"]
+    assert evaluation["text"].startswith("sampled from the model")
+    assert evaluation["kv_16"]["kl"] == pytest.approx(artifact.levels[-1].kl, rel=0.1)
+    assert evaluation["kv_16"]["kl"] != artifact.levels[-1].kl
 
 
 @pytest.mark.parametrize("variant", list(VARIANTS))
