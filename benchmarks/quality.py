@@ -237,7 +237,7 @@ def report(
         if alone:
             smallest = min(alone, key=lambda level: level.mapped_bytes)
             lines.append(
-                f"{len(alone)} levels of {smallest.ladder} are smaller than anything of the peer, "
+                f"levels of {smallest.ladder} that are smaller than anything of the peer: {len(alone)}, "
                 f"down to {smallest.mapped_bytes / 1e6:.1f} MB at perplexity {smallest.score.perplexity:.2f}"
             )
     for line in (*lines, *(f"check: {name}: {value}" for name, value in check.items())):

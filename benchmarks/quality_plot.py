@@ -31,10 +31,10 @@ def draw(path: Path, peers: Sequence[Point], ladders: Sequence[Sequence[Point]],
         axes.plot(x, y, "x", color=_PEER_COLOUR, markersize=7, markeredgewidth=1.8, label="llama.cpp (a file each)")
     axes.axhline(source, color="#999999", linestyle="--", linewidth=1)
     axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(10, subs=(1, 1.5, 2, 3, 4, 5, 7)))
+    axes.yaxis.set_major_locator(LogLocator(10, subs=(1, 1.5, 2, 2.5, 3, 4, 5, 6, 8)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
-    axes.margins(x=0.06, y=0.08)
+    axes.margins(x=0.1, y=0.08)
     axes.annotate(
         f"float32 source: {source:.2f}",
         (axes.get_xlim()[0], source),
@@ -58,21 +58,25 @@ def _label(figure: plt.Figure, axes: plt.Axes, peers: Sequence[Point]) -> None:
     """Names beside the crosses, moved up until they are clear of one another, with a thin line back to the cross."""
     taken: list[tuple[float, float, float]] = []  # left, right, bottom, in points
     scale = 72 / figure.dpi
+    names: dict[tuple[float, float], list[str]] = {}  # formats that fall back to the same types are one point
     for peer in sorted(peers, key=lambda p: (p.mapped_bytes, p.score.perplexity)):
-        at = peer.mapped_bytes / 1e6, peer.score.perplexity
+        names.setdefault((peer.mapped_bytes / 1e6, peer.score.perplexity), []).append(peer.name)
+    for at, same in names.items():
+        name = " = ".join(same)
         x, up = (value * scale for value in axes.transData.transform(at))
         left, bottom = x + 6, up + 4
-        right = left + 6 * len(peer.name)
+        right = left + 6 * len(name)
         while any(left < b and right > a and abs(bottom - y) < _LINE_POINTS for a, b, y in taken):
             bottom += 2
         taken.append((left, right, bottom))
         line = {"arrowstyle": "-", "color": "#bbbbbb", "linewidth": 0.7} if bottom > up + 6 else None
         axes.annotate(
-            peer.name,
+            name,
             at,
             (left - x, bottom - up),
             textcoords="offset points",
             fontsize=8,
             color=_PEER_COLOUR,
             arrowprops=line,
+            bbox={"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.75},
         )

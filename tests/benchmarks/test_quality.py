@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -156,6 +157,29 @@ def test_the_picture_is_written(module, tmp_path) -> None:
     peers = [point(module, "peer", f"Q{i}", 60_000_000 + 100_000 * i, 35.0 + i, 0.1) for i in range(4)]
     module("quality_plot").draw(tmp_path / "quality.png", peers, [ladder], 24.0, "a title")
     assert (tmp_path / "quality.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_whole_report_of_a_small_model(module, built, windows, tmp_path, monkeypatch) -> None:
+    folder, path = built
+    quality, scores = module("quality"), module("scores")
+    monkeypatch.setattr(module("figures"), "BENCH", tmp_path)
+    text = tmp_path / "text.txt"
+    text.write_text(TEXT)
+    subject = quality.Subject("tiny", folder, text, text, windows.shape[1], {"from": "a test"})
+    source = scores.StoredSource.compute(folder, windows, tmp_path, str)
+    ladder = quality.our_points("ours", path, source)
+    sizes = [level.mapped_bytes for level in Artifact.open(path).levels]
+    assert [level.mapped_bytes for level in ladder] == sizes
+    peers = [replace(point(module, "llama.cpp", "Q4_0", sizes[1], 1e9, 0.2), types={"Q4_0": 15})]
+    check = quality.cross_check(path, ladder[-1], subject, source)
+    assert check["engine over dequantized, perplexity"] == pytest.approx(1, abs=0.02)
+    quality.report(subject, tmp_path, peers, [ladder], source, check)
+    (figure,) = json.loads((tmp_path / "quality-tiny.json").read_text())
+    assert (figure["ours"], figure["peer"]) == (min(ladder[:2], key=lambda p: p.score.kl).score.perplexity, 1e9)
+    points = json.loads((tmp_path / "points.json").read_text())
+    assert [p["name"] for p in points["points"]] == ["Q4_0", "level 0", "level 1", "level 2"]
+    assert "levels of ours that are smaller than anything of the peer: 1, down to" in points["verdicts"][-1]
+    assert (tmp_path / "quality.png").is_file()
 
 
 @pytest.fixture(scope="module")
