@@ -89,6 +89,20 @@ def test_our_errors_are_status_1_with_a_hint(tiny, tmp_path, capsys):
     assert captured.out == ""
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--axes", "depth", "unknown axes 'depth'"),
+        ("--max-bits", "5", "max_bits is 5, expected 4 or 6"),
+        ("--max-file-growth", "-1", "max_file_growth is -1.0, expected 0 or more"),
+    ],
+)
+def test_what_a_build_cannot_do_is_said_before_it_begins(option, value, message, tmp_path, capsys):
+    assert main(["build", "smollm2", "-o", str(tmp_path / "out"), option, value]) != 0
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_debug_lets_the_exception_through(tmp_path):
     with pytest.raises(edgesdk.EdgeError):
         main(["--debug", "inspect", str(tmp_path / "absent.edge")])

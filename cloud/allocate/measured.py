@@ -29,7 +29,7 @@ def allocate(inputs: AllocateInputs) -> list[LevelPlan]:
     """The ladder, smallest level first."""
     sizes, settings = inputs.sizes, inputs.settings
     rates = target_rates(settings.max_rate, settings.step)[::-1]  # ascending from 0
-    total = sizes.level(inputs.full.kept, inputs.full.bits)
+    total = inputs.level_bytes(inputs.full.kept)
     descent = Descent(inputs, _curves(inputs))
     ladder = [inputs.full]
     for rate in rates[1:]:
