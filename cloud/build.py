@@ -227,6 +227,8 @@ def _check_config(config: BuildConfig) -> None:
         raise UsageError(
             f"max_bits is {config.quantize.max_bits}, expected 4 or 6", hint="lower levels have fewer bits"
         )
+    if config.allocate.min_bits not in (2, 3):
+        raise UsageError(f"min_bits is {config.allocate.min_bits}, expected 2 or 3")
     if config.allocate.max_file_growth < 0:
         raise UsageError(f"max_file_growth is {config.allocate.max_file_growth}, expected 0 or more")
 
@@ -320,9 +322,9 @@ def _ladder(
     if not path.exists():
         losses: BitLosses = {}
         if settings.method == "measured" and settings.axes != "width":
-            quantized("allocate", lower_plans(full))
+            quantized("allocate", lower_plans(full, settings.min_bits))
             text = windows[: settings.cost_windows]
-            losses = bit_losses(ordered, weights, full, text, steps.report("allocate"))
+            losses = bit_losses(ordered, weights, full, text, settings.min_bits, steps.report("allocate"))
         inputs = AllocateInputs(
             sizes,
             settings,

@@ -43,6 +43,7 @@ class AllocateConfig:
 
     A level's rate is the least that its block sizes allow at or above its target, so steps are not exact.
     axes: what "measured" may give up: a name in allocate.AXES.
+    min_bits: the fewest that a block weight may have at small levels, 2 or 3
     max_file_growth: bytes of versions that only smaller levels use, as a share of the full level's.
     n_windows, window_tokens: calibration text on which losses are measured; cost_windows: on which gradients are.
     fractions: of an axis' present size, at which its loss is measured (beside 0).
@@ -52,6 +53,7 @@ class AllocateConfig:
     axes: str = "all"
     max_rate: float = 0.6
     step: float = 0.025
+    min_bits: int = 2
     max_file_growth: float = 0.6
     n_windows: int = 4
     window_tokens: int = 256
@@ -122,7 +124,7 @@ PRESETS = {
     "default": BuildConfig(),
     "fast": BuildConfig(
         calibrate=CalibrateConfig(n_windows=32, window_tokens=256),
-        allocate=AllocateConfig(n_windows=2, cost_windows=8, fractions=(0.6,)),
+        allocate=AllocateConfig(n_windows=2, cost_windows=8, min_bits=3, fractions=(0.6,)),
         tune=TuneConfig(wide_windows=8, n_epochs=0),
         evaluate=EvaluateConfig(n_windows=4, window_tokens=512),
     ),

@@ -39,11 +39,12 @@ def lower_bits(bits: int, choices: Sequence[int]) -> list[int]:
     return [bits, *(b for b in choices if b < bits)]
 
 
-def lower_plans(full: LevelPlan) -> list[LevelPlan]:
-    """Plans that together use every weight in all bits below those of the full level."""
+def lower_plans(full: LevelPlan, min_bits: int) -> list[LevelPlan]:
+    """Plans that together use every weight in all bits below those of the full level; blocks down to `min_bits`."""
     plans = []
     for position in range(1, len(BLOCK_BITS)):
-        bits = tuple(tuple(min(own, BLOCK_BITS[position]) for own in block) for block in full.bits)
+        most = max(BLOCK_BITS[position], min_bits)
+        bits = tuple(tuple(min(own, most) for own in block) for block in full.bits)
         model_bits = tuple(min(own, MODEL_BITS[min(position, len(MODEL_BITS) - 1)]) for own in full.model_bits)
         plans.append(replace(full, bits=bits, model_bits=model_bits))
     return plans
@@ -54,11 +55,12 @@ def bit_losses(
     weights: StoredWeights,
     full: LevelPlan,
     windows: Tensor,
+    min_bits: int,
     progress: Progress | None = None,
 ) -> BitLosses:
-    """Losses against the full level; `weights` holds every block weight at its full bits and at all below.
+    """Losses against the full level; `weights` holds what `lower_plans` lists.
 
-    windows: (n, tokens) calibration text
+    windows: (n, tokens) calibration text; min_bits: the fewest that a block weight may have, at most PROBE_BITS
     """
     config = ordered.decoder.config
     probe = LevelPlan.of(config, full.kept, PROBE_BITS, full.model_bits[0])
@@ -67,7 +69,8 @@ def bit_losses(
     found: dict[tuple[int | None, str], dict[int, float]] = {}
     floors = _floors(costs, {key: _elements(student, *key) for key in costs})
     for (index, role), own in full.weight_bits(config).items():
-        error = {b: weights.weight(index, role, b).error or 0.0 for b in lower_bits(own, BLOCK_BITS)}
+        choices = [b for b in lower_bits(own, BLOCK_BITS) if b >= min_bits]
+        error = {b: weights.weight(index, role, b).error or 0.0 for b in choices}
         unit = max(costs[index, role], floors[index, role]) / _probe_error(weights, index, role)
         found[index, role] = {b: unit * max(e - error[own], 0.0) for b, e in error.items()}
     return found | _model_losses(ordered, weights, full, windows)

@@ -127,6 +127,7 @@ def test_without_bits_only_sizes_change_and_without_sizes_only_bits() -> None:
 
 def test_lower_plans_use_every_weight_in_all_bits_below() -> None:
     full = LevelPlan.of(CONFIG, full_allocation(CONFIG), bits=6)
-    used = {bits for plan in lower_plans(full) for block in plan.bits for bits in block}
+    used = {bits for plan in lower_plans(full, 2) for block in plan.bits for bits in block}
     assert used == {4, 3, 2}
-    assert {bits for plan in lower_plans(full) for bits in plan.model_bits} == {6, 4}
+    assert {bits for plan in lower_plans(full, 3) for block in plan.bits for bits in block} == {4, 3}
+    assert {bits for plan in lower_plans(full, 2) for bits in plan.model_bits} == {6, 4}
