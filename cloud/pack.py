@@ -127,9 +127,9 @@ def _block_pieces(
                 if end > begin:
                     yield _weight_piece(name, weight, (level, last), (begin, end), bits, load, codebooks)
         row_bias = tensors.vectors.get(f"{weight.role}_bias")
-        for level in range(top + 1) if row_bias is not None else ():
-            begin, end = _cut(block, kept, level, weight.rows)
-            if end > begin:
+        for level in range(top + 1):
+            begin, end = _cut(block, kept, level, weight.rows or weight.columns)
+            if row_bias is not None and end > begin:
                 yield Piece(f"{name}.bias", level, top, "float32", (end - begin,), row_bias[begin:end])
     for level in range(top + 1):
         if isinstance(block, Attention):

@@ -25,5 +25,5 @@ def quantize_rows(weight: Tensor, group: int, bits: int, moment: Tensor | None =
     made = [quantize(first, known, group, _DAMPING, columns_sorted=False, bits=bits)]
     grid = made[0][2]
     made += [quantize(part, known, group, _DAMPING, columns_sorted=False, bits=bits, grid=grid) for part in rest]
-    codes, scales = (torch.cat([part[i] for part in made]) for i in (0, 1))
+    codes, scales = torch.cat([part[0] for part in made]), torch.cat([part[1] for part in made])
     return to_file(codes, scales, grid, bits, group)
