@@ -63,7 +63,8 @@ QUICK_SHAPE: dict[str, Any] = LLAMA_1B | {
 """A shape for smoke runs."""
 
 _GROUP = 32
-_CODEBOOK = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
+_SPREAD = {4: 16.0, 8: 73.0}  # standard deviation of random codes' values
+_CODEBOOK = (-32, -26, -21, -16, -12, -9, -6, -3, 0, 3, 6, 9, 13, 17, 22, 28)
 
 
 def demo_gguf() -> Path:
@@ -153,7 +154,7 @@ def write_shape(path: Path, config: ModelConfig, rates: Sequence[float] = RATES,
 def _random_weight(rng: np.random.Generator, rows: int, columns: int, bits: int, group: int) -> QuantizedWeight:
     """Random codes whose values have a standard deviation of about 1 / sqrt(columns)."""
     flat = np.frombuffer(rng.bytes(rows * columns), np.uint8).reshape(rows, columns)
-    scales = rng.uniform(0.5, 1.5, (rows, -(-columns // group))) / (64.0 * np.sqrt(columns))
+    scales = rng.uniform(0.5, 1.5, (rows, -(-columns // group))) / (_SPREAD[bits] * np.sqrt(columns))
     if bits == 4:
         return QuantizedWeight(flat & 15, scales.astype(np.float16), 4, group, _CODEBOOK)
     codes = np.maximum(flat.view(np.int8), -127).view(np.uint8)

@@ -203,7 +203,7 @@ def _check_panels(artifact: Artifact) -> None:
         if not ok or codebook != sorted(codebook):
             raise ArtifactError(
                 f"codebooks[{i}] is {str(codebook)[:80]}, "
-                f"expected {_CODEBOOK_SIZES} ascending integers within +-127 (rule 4)"
+                f"expected {_CODEBOOK_SIZES} ascending integers from -32 to 31 (rule 4)"
             )
     for name, box in panels.items():
         _check_panel(artifact, name, box, codebooks)
@@ -219,7 +219,7 @@ _CODEBOOK_SIZES = tuple(1 << bits for bits in CODEBOOK_BITS)
 
 
 def _is_value(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and -127 <= value <= 127
+    return isinstance(value, int) and not isinstance(value, bool) and -32 <= value <= 31
 
 
 def _check_panel(artifact: Artifact, name: str, box: Any, codebooks: list[list[int]]) -> None:

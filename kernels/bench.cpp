@@ -80,7 +80,7 @@ struct Data {
         for (uint8_t& byte : weights) byte = static_cast<uint8_t>(next() % 0x3c);
         for (int8_t& code : codes) code = static_cast<int8_t>(next() % 255 - 127);
         for (size_t i = 0; i < floats.size(); ++i) floats[i] = more[i] = static_cast<float>(next()) / 128.0f - 1.0f;
-        for (int i = 0; i < 16; ++i) codebook[i] = static_cast<int8_t>(i * 16 - 120);
+        for (int i = 0; i < 16; ++i) codebook[i] = static_cast<int8_t>(i * 4 - 30);
     }
     // The outputs and the work space of one thread.
     float* output(int i, int64_t n) { return outputs.data() + i * n; }

@@ -37,14 +37,14 @@ struct Rows {
 // Rows of kTokens tokens by two base registers and one stride: an address is base, base + stride or base + 2 * stride.
 template <class T, int kTokens>
 struct TokenRows {
-    const T* low;
-    const T* high;
+    T* low;
+    T* high;
     int64_t stride;
-    const T* at(int t) const { return t < 3 ? low + t * stride : high + (t - 3) * stride; }
+    T* at(int t) const { return t < 3 ? low + t * stride : high + (t - 3) * stride; }
 };
 template <int kTokens, class T>
-inline TokenRows<T, kTokens> tokens_of(const T* first, int64_t stride) {
-    const T* high = kTokens > 3 ? first + 3 * stride : first;
+inline TokenRows<T, kTokens> tokens_of(T* first, int64_t stride) {
+    T* high = kTokens > 3 ? first + 3 * stride : first;
     __asm__("" : "+r"(high));  // the compiler shall not derive six pointers from one
     return {first, high, stride};
 }

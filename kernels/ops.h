@@ -20,7 +20,7 @@ inline constexpr int kMaxGroup = 128;    // columns that can share a scale
 struct Panel {
     const uint8_t* codes;      // (tiles, columns / 8) units of 16 * bits bytes
     const uint16_t* scales;    // (tiles, n_groups, 16) float16
-    const int8_t* codebook;    // 16 values, at 2 and 3 bits 4 and 8 repeated; 16-byte aligned; nullptr at 6 and 8 bits
+    const int8_t* codebook;    // 16 values from -32 to 31, at 2 and 3 bits 4 and 8 repeated; 16-byte aligned; nullptr at 6 and 8
     int32_t rows;              // before padding to tiles
     int32_t columns;           // multiple of 8
     int32_t group;             // columns that share a scale; multiple of 8, at most kMaxGroup; the last group may be short

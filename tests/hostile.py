@@ -96,7 +96,7 @@ def _swap_codebook(_: Header, edge: Header) -> None:
 
 def _two_bits(_: Header, edge: Header) -> None:
     edge["panels"]["blk.0.attn.q/0"][4::2] = [2, len(edge["codebooks"])]
-    edge["codebooks"].append([-90, -30, 30, 90])
+    edge["codebooks"].append([-24, -8, 8, 24])
 
 
 def _eight_bits(_: Header, edge: Header) -> None:
@@ -167,7 +167,8 @@ CASES = (
     Hostile("eight bits in the bytes of four", "4.3", _eight_bits),
     Hostile("embedding of three bits", "3", _narrow_embedding),
     Hostile("codebook of five values", "4", _edge("codebooks", 0, value=[-2, -1, 0, 1, 2])),
-    Hostile("codebook beyond int8", "4", _edge("codebooks", 0, 15, value=128)),
+    Hostile("codebook beyond six bits", "4", _edge("codebooks", 0, 15, value=32)),
+    Hostile("codebook below six bits", "4", _edge("codebooks", 0, 0, value=-33)),
     Hostile("group of 12", "4", _edge("panels", "blk.0.attn.q/0", 5, value=12)),
     Hostile("rows backwards", "4", _edge("panels", "blk.0.attn.q/0", 0, value=4096)),
     Hostile("missing codebook", "4", _edge("panels", "blk.0.attn.q/0", 6, value=99)),

@@ -23,11 +23,11 @@ from edgesdk.formats.axes import frequency_order
 from edgesdk.formats.tiles import CODEBOOK_BITS, pack_panel, packed_bytes
 
 CODEBOOKS = {
-    2: (-100, -30, 32, 101),
-    3: (-127, -80, -45, -15, 14, 44, 79, 126),
-    4: (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113),
+    2: (-25, -8, 8, 25),
+    3: (-32, -20, -11, -4, 4, 11, 20, 31),
+    4: (-32, -26, -21, -16, -12, -9, -6, -3, 0, 3, 6, 9, 13, 17, 22, 28),
 }
-_SPREAD = {2: 74.0, 3: 78.0, 4: 64.0, 6: 18.5, 8: 73.0}  # standard deviation of random codes' values
+_SPREAD = {2: 18.5, 3: 19.5, 4: 16.0, 6: 18.5, 8: 73.0}  # standard deviation of random codes' values
 
 
 def tiny_config(

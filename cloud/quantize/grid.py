@@ -1,4 +1,4 @@
-"""Grids of integer values, up to 4 bits learned per weight by weighted k-means, and the search for group scales."""
+"""Grids of integer values, up to 4 bits learned per weight by exact weighted k-means, and the search for group scales."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from torch import Tensor
 __all__ = ["LINEAR", "Grid", "learn_grid", "round_scale", "uniform_grid"]
 
 _FIRST_GUESS = {
-    2: (-127, -38, 34, 117),
-    3: (-127, -80, -46, -17, 10, 38, 71, 113),
-    4: (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113),
+    2: (-32, -10, 8, 29),
+    3: (-32, -20, -12, -4, 3, 10, 18, 28),
+    4: (-32, -26, -21, -16, -12, -9, -6, -3, 0, 3, 6, 9, 13, 17, 22, 28),
 }
 _FACTORS = {
     2: (0.28, 0.34, 0.4, 0.46, 0.52, 0.59, 0.67, 0.77, 0.88),
@@ -23,15 +23,18 @@ _FACTORS = {
 _ROUNDS = 5
 _POLISH = 2
 _SAMPLE_GROUPS = 4096
+_LOWEST, _HIGHEST = -32, 31
+"""Values below 8 bits are integers of 6 bits, so that kernels can add several products in 16 bits (SPEC.md section 4)."""
+_STRETCHES = tuple(0.8 + 0.01 * i for i in range(31))
 
 
 @dataclass(frozen=True)
 class Grid:
-    """values: ascending integers within +-127. factors: scales to try, as shares of the largest |w| / reach."""
+    """values: ascending; integers but while they are learned. factors: scales to try, as shares of the largest |w| / reach."""
 
-    values: tuple[int, ...]
+    values: tuple[float, ...]
     factors: tuple[float, ...]
-    reach: int = 127
+    reach: float
 
     @cached_property
     def _table(self) -> Tensor:
@@ -81,19 +84,19 @@ class Grid:
 
 LINEAR = {
     6: Grid(tuple(range(-32, 32)), (0.84, 0.88, 0.92, 0.96, 1.0), reach=31),
-    8: Grid(tuple(range(-127, 128)), (1.0,)),
+    8: Grid(tuple(range(-127, 128)), (1.0,), reach=127),
 }
 """What codes of 6 and 8 bits mean: values themselves, without a codebook (SPEC.md section 4)."""
 
 
 def uniform_grid(bits: int) -> Grid:
-    """The baseline: 2 ** bits evenly spaced values within +-127."""
+    """The baseline: 2 ** bits evenly spaced values, as many below zero as above it but for one half step."""
     if bits in LINEAR:
         return LINEAR[bits]
-    step = 254 // (2**bits - 1) // 2 * 2 - 1
-    top = step * (2**bits - 1) // 2
+    step = (_HIGHEST - _LOWEST) // (2**bits - 1)
+    lowest = -((step * (2**bits - 1) + 1) // 2)
     shares = {2: (0.5, 0.6, 0.7, 0.8, 0.9), 3: (0.7, 0.8, 0.9, 1.0), 4: (0.85, 0.9, 0.95, 1.0, 1.05, 1.13)}
-    return Grid(tuple(range(-top, top + 2, step))[: 2**bits], shares[bits], reach=top)
+    return Grid(tuple(lowest + step * i for i in range(2**bits)), shares[bits], reach=-lowest)
 
 
 def round_scale(scale: Tensor) -> Tensor:
@@ -105,34 +108,70 @@ def round_scale(scale: Tensor) -> Tensor:
 def learn_grid(groups: Tensor, importance: Tensor, bits: int = 4, seed: int = 0) -> Grid:
     """Learns the 2 ** bits values for one weight matrix by weighted k-means on weights divided by their group's scale.
 
-    groups: (n_groups, group); importance: (n_groups, group) or (group,). Source: Lloyd's algorithm, the scales searched
-    anew in every round; at most 4096 groups are looked at.
+    groups: (n_groups, group); importance: (n_groups, group) or (group,). Scales and values are searched in turn; at most
+    4096 groups are looked at.
     """
     importance = importance.expand_as(groups)
     if len(groups) > _SAMPLE_GROUPS:
         pick = torch.randperm(len(groups), generator=torch.Generator().manual_seed(seed))[:_SAMPLE_GROUPS]
         groups, importance = groups[pick], importance[pick]
-    size = 1 << bits
-    grid = Grid(_FIRST_GUESS[bits], _FACTORS[bits])
-    centers = torch.tensor(grid.values, dtype=torch.float64)
+    values: tuple[float, ...] = _FIRST_GUESS[bits]
     for _ in range(_ROUNDS):
+        grid = Grid(values, _FACTORS[bits], reach=-_LOWEST)
         scale = grid.best_scales(groups, importance)[:, None]
-        scaled = groups / scale
-        codes = grid.codes(scaled).flatten()
+        scaled = (groups / scale).double().flatten()
         mass = (importance * scale.square()).double().flatten()
-        total = torch.zeros(size, dtype=torch.float64).index_add_(0, codes, mass)
-        moved = torch.zeros(size, dtype=torch.float64).index_add_(0, codes, mass * scaled.double().flatten())
-        centers = torch.where(total > 0, moved / total.clamp_min(1e-300), centers).clamp(-127, 127)
-        grid = Grid(_ascending([round(float(c)) for c in centers]), _FACTORS[bits])
-    return grid
+        codes = grid.codes(scaled)
+        total, moved = torch.zeros(2, 1 << bits, dtype=torch.float64)
+        total.index_add_(0, codes, mass)
+        moved.index_add_(0, codes, mass * scaled)
+        values = tuple((moved / total).where(total > 0, torch.tensor(values)).tolist())
+    scaled, mass = _gather(scaled, mass)
+    fits = [(*_best_values(scaled * stretch, mass / stretch**2, bits), stretch) for stretch in _STRETCHES]
+    _, integers, stretch = min(fits)
+    return Grid(integers, _FACTORS[bits], -_LOWEST * stretch)
 
 
-def _ascending(values: list[int]) -> tuple[int, ...]:
-    """Strictly ascending integers within +-127, near the given ones."""
-    values = sorted(values)
-    for i in range(1, len(values)):
-        values[i] = max(values[i], values[i - 1] + 1)
-    values[-1] = min(values[-1], 127)
-    for i in range(len(values) - 2, -1, -1):
-        values[i] = min(values[i], values[i + 1] - 1)
-    return tuple(values)
+def _gather(points: Tensor, mass: Tensor, width: float = 1 / 64) -> tuple[Tensor, Tensor]:
+    """Points that lie within `width` of each other as one at their mean: at most a few thousand."""
+    _, bins = torch.unique((points / width).floor(), return_inverse=True)
+    total, moved = torch.zeros(2, int(bins.max()) + 1, dtype=torch.float64)
+    total.index_add_(0, bins, mass)
+    moved.index_add_(0, bins, mass * points)
+    return moved / total.clamp_min(1e-300), total
+
+
+def _best_values(points: Tensor, mass: Tensor, bits: int) -> tuple[float, tuple[int, ...]]:
+    """The 2 ** bits integers from -32 to 31 nearest to the points, and the weighted squared error: (error, values).
+
+    Exact, by dynamic programming over the values in ascending order: between two neighbours a and b, points below
+    (a + b) / 2 go to a. Source: k-means in one dimension (Wang and Song 2011), the centres held to integers.
+    """
+    n, places = 1 << bits, torch.arange(_LOWEST, _HIGHEST + 1, dtype=torch.float64)
+    borders = torch.arange(2 * _LOWEST, 2 * _HIGHEST + 1, dtype=torch.float64) / 2
+    bins = torch.bucketize(points, borders, right=True)
+    moments = torch.zeros(3, len(borders) + 1, dtype=torch.float64)
+    for power in range(3):
+        moments[power].index_add_(0, bins, mass * points**power)
+    below = torch.cat([torch.zeros(3, 1, dtype=torch.float64), moments.cumsum(1)], 1)  # column i + 1: below borders[i]
+    to_left, total = below[:, 1:-1], below[:, -1:]
+
+    def error(sums: Tensor, value: Tensor) -> Tensor:
+        return sums[2] - 2 * value * sums[1] + value.square() * sums[0]
+
+    at = torch.arange(len(places))
+    middle = at[:, None] + at[None, :]  # index of the border halfway between two places
+    left, right = to_left[:, 2 * at], to_left[:, middle]
+    between = error(right - left[:, :, None], places[:, None]) + error(left[:, None, :] - right, places[None, :])
+    between = between.masked_fill(at[:, None] >= at[None, :], torch.inf)
+    best, choices = error(left, places), []
+    for _ in range(n - 1):
+        best, choice = (best[:, None] + between).min(0)
+        choices.append(choice)
+    best = best + error(total - left, places)
+    index = int(best.argmin())
+    values = [int(places[index])]
+    for choice in reversed(choices):
+        index = int(choice[index])
+        values.append(int(places[index]))
+    return float(best.min()), tuple(reversed(values))

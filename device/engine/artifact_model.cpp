@@ -106,9 +106,9 @@ public:
             }
             Codebook codebook;
             for (size_t i = 0; i < entry.size(); ++i) {
-                const bool legal = entry[i].is_number_integer() && entry[i] >= -127 && entry[i] <= 127;
+                const bool legal = entry[i].is_number_integer() && entry[i] >= -32 && entry[i] <= 31;
                 if (!legal || (i && entry[i] < entry[i - 1])) {
-                    break_rule("4", "`" + where + "` holds " + shown(entry[i]) + ", expected ascending integers within +-127");
+                    break_rule("4", "`" + where + "` holds " + shown(entry[i]) + ", expected ascending integers from -32 to 31");
                 }
                 codebook[i] = entry[i].get<int8_t>();
             }

@@ -1,4 +1,4 @@
-// The integer products of attention_q8 for 256-bit registers. Include after the definition of `IntDot` (see matmul_ymm.h).
+// The integer products of attention_q8 for 256-bit registers. Include after the definition of `ByteDot` (see matmul_ymm.h).
 //   Unsigned, prepare_unsigned(p), Signed, prepare_signed(v), add(sums, p, v): four unsigned by four signed bytes in each lane
 #pragma once
 #include "kernels/x86/lanes_avx2.h"
@@ -12,18 +12,18 @@ struct YmmDots {
     template <int kRows>
     [[gnu::noinline]] static void key_tile(const Queries& queries, int first_row, const int8_t* k, int qk, int32_t* out) {
         const int8_t* q = queries.codes + first_row * queries.stride;
-        const __m256i flip = _mm256_set1_epi8(static_cast<char>(IntDot::kFlip));
+        const __m256i flip = _mm256_set1_epi8(static_cast<char>(ByteDot::kFlip));
         __m256i sums[kRows][2];
         for (int r = 0; r < kRows; ++r) {
-            sums[r][0] = sums[r][1] = _mm256_set1_epi32(-IntDot::kFlip * queries.sums[first_row + r]);
+            sums[r][0] = sums[r][1] = _mm256_set1_epi32(-ByteDot::kFlip * queries.sums[first_row + r]);
         }
         for (int c = 0; c < qk; c += 4) {
-            const auto upper = IntDot::prepare(_mm256_xor_si256(load_bytes(k + 16 * c), flip));
-            const auto lower = IntDot::prepare(_mm256_xor_si256(load_bytes(k + 16 * c + 32), flip));
+            const auto upper = ByteDot::prepare(_mm256_xor_si256(load_bytes(k + 16 * c), flip));
+            const auto lower = ByteDot::prepare(_mm256_xor_si256(load_bytes(k + 16 * c + 32), flip));
             for (int r = 0; r < kRows; ++r) {
                 const __m256i a = four(q + r * queries.stride + c);
-                sums[r][0] = IntDot::add(sums[r][0], upper, a);
-                sums[r][1] = IntDot::add(sums[r][1], lower, a);
+                sums[r][0] = ByteDot::add(sums[r][0], upper, a);
+                sums[r][1] = ByteDot::add(sums[r][1], lower, a);
             }
         }
 #pragma GCC unroll 4
@@ -40,11 +40,11 @@ struct YmmDots {
         __m256i sums[kRows][2];
         for (int r = 0; r < kRows; ++r) sums[r][0] = sums[r][1] = _mm256_setzero_si256();
         for (int j = 0; j < n_keys; j += 4, v += 4 * padded_vo) {
-            const auto left = IntDot::prepare_signed(load_bytes(v)), right = IntDot::prepare_signed(load_bytes(v + 32));
+            const auto left = ByteDot::prepare_signed(load_bytes(v)), right = ByteDot::prepare_signed(load_bytes(v + 32));
             for (int r = 0; r < kRows; ++r) {
-                const auto weight = IntDot::prepare_unsigned(four(p + r * kKeyBlock + j));
-                sums[r][0] = IntDot::add(sums[r][0], weight, left);
-                sums[r][1] = IntDot::add(sums[r][1], weight, right);
+                const auto weight = ByteDot::prepare_unsigned(four(p + r * kKeyBlock + j));
+                sums[r][0] = ByteDot::add(sums[r][0], weight, left);
+                sums[r][1] = ByteDot::add(sums[r][1], weight, right);
             }
         }
 #pragma GCC unroll 4

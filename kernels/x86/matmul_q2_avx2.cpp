@@ -7,7 +7,7 @@ matmul_q2_t matmul_q2_avx2;
 
 void matmul_q2_avx2(const Panel& w, const Activations& a, int a_column, int n_tokens, int tile_begin, int tile_end, float* y,
                     int64_t y_stride, bool accumulate) {
-    multiply<Ymm, CodesQ2>(w, a, a_column, n_tokens, tile_begin, tile_end, y, y_stride, accumulate);
+    multiply<Ymm<NarrowDot>, CodesQ2>(w, a, a_column, n_tokens, tile_begin, tile_end, y, y_stride, accumulate);
 }
 
 }  // namespace edge

@@ -7,7 +7,7 @@ matmul_q6_t matmul_q6_avxvnni;
 
 void matmul_q6_avxvnni(const Panel& w, const Activations& a, int a_column, int n_tokens, int tile_begin, int tile_end, float* y,
                        int64_t y_stride, bool accumulate) {
-    multiply<Ymm, CodesQ6>(w, a, a_column, n_tokens, tile_begin, tile_end, y, y_stride, accumulate);
+    multiply<Ymm<NarrowDot>, CodesQ6>(w, a, a_column, n_tokens, tile_begin, tile_end, y, y_stride, accumulate);
 }
 
 }  // namespace edge

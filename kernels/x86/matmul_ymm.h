@@ -1,9 +1,10 @@
 // The parts of matmul_driver.h for 256-bit registers: one register is 8 rows x 4 columns.
-// Include after the definition of `IntDot`: how 32 bytes of weights meet 4 activations repeated 8 times.
-//   kFlip: added to the weights (128: unsigned weights, and the sums start at -128 * sum(activations); or 0)
+// Include after the definition of `ByteDot` (8-bit codes) and `NarrowDot` (all others: values from -32 to 31): how the two
+// halves of a unit, 32 bytes of weights each, meet 4 activations each, repeated 8 times.
+//   kFlip: added to the weights (unsigned weights, and the sums start at -kFlip * sum(activations); or 0)
 //   kTokens: tokens whose sums fit the registers
-//   Weight, prepare(w), add(sums, weight, a)     a weight that meets several tokens
-//   once(a), add_once(sums, w, a)                activations that meet several weights
+//   Weight, prepare(w), add(sums, weights, a)    weights that meet several tokens
+//   once(a), add_once(sums, w, a)                activations that meet several weights; sums: two that are added at the end
 #pragma once
 #include <immintrin.h>
 
@@ -23,7 +24,7 @@ struct CodesQ4 {
     __m256i table;
     explicit CodesQ4(const Panel& w) {
         const __m128i values = _mm_loadu_si128(reinterpret_cast<const __m128i*>(w.codebook));
-        table = _mm256_broadcastsi128_si256(_mm_xor_si128(values, _mm_set1_epi8(static_cast<char>(IntDot::kFlip))));
+        table = _mm256_broadcastsi128_si256(_mm_add_epi8(values, _mm_set1_epi8(static_cast<char>(NarrowDot::kFlip))));
     }
     // Rows 8 * part .. 8 * part + 7 of the columns 0..3 (half 0) or 4..7.
     __m256i read(const uint8_t* unit, int part, int half) const {
@@ -37,7 +38,7 @@ struct CodesQ8 {
     explicit CodesQ8(const Panel&) {}
     __m256i read(const uint8_t* unit, int part, int half) const {
         const __m256i values = load_ymm(unit + 64 * half + 32 * part);
-        return IntDot::kFlip == 0 ? values : _mm256_xor_si256(values, _mm256_set1_epi8(static_cast<char>(IntDot::kFlip)));
+        return ByteDot::kFlip == 0 ? values : _mm256_add_epi8(values, _mm256_set1_epi8(static_cast<char>(ByteDot::kFlip)));
     }
 };
 
@@ -47,8 +48,9 @@ inline __m256i four_columns(const int8_t* a) {
     return _mm256_set1_epi32(word);
 }
 
+template <class Dot>
 struct Ymm {
-    static constexpr int kTiles = 1, kTokens = IntDot::kTokens;
+    static constexpr int kTiles = 1, kTokens = Dot::kTokens;
 
     struct Sum {
         __m256 v[2];
@@ -67,16 +69,13 @@ struct Ymm {
     template <class Codes>
     [[gnu::always_inline]] static inline void step(const Codes& codes, const uint8_t* unit, int n_units, const uint16_t* scales,
                                                    const Rows& row, Sum& sum) {
-        const __m256i start = _mm256_set1_epi32(-IntDot::kFlip * *row.sums);
+        const __m256i start = _mm256_set1_epi32(-Dot::kFlip * *row.sums);
         __m256i sums[2][2] = {{start, _mm256_setzero_si256()}, {start, _mm256_setzero_si256()}};
         for (int u = 0; u < n_units; ++u, unit += Codes::kUnitBytes) {
             if (Codes::kUnitBytes < 128) _mm_prefetch(reinterpret_cast<const char*>(unit + kPrefetchBytes), _MM_HINT_T0);
-            for (int half = 0; half < 2; ++half) {
-                const auto a = IntDot::once(four_columns(row.codes + 8 * u + 4 * half));
-                for (int part = 0; part < 2; ++part) {
-                    sums[part][half] = IntDot::add_once(sums[part][half], codes.read(unit, part, half), a);
-                }
-            }
+            const int8_t* columns = row.codes + 8 * u;
+            const auto a = Dot::once(four_columns(columns)), b = Dot::once(four_columns(columns + 4));
+            for (int part = 0; part < 2; ++part) Dot::add_once(sums[part], codes.read(unit, part, 0), a, codes.read(unit, part, 1), b);
         }
         for (int part = 0; part < 2; ++part) {
             const __m256 scale = _mm256_mul_ps(widen_halves(scales + 8 * part), _mm256_set1_ps(*row.scales));
@@ -103,25 +102,27 @@ struct Ymm {
     static void group(const uint8_t* weights, int n_units, const float* scales, const Rows& rows, float* y, int64_t y_stride) {
         static_assert(kBlockTiles == 1);
         const auto codes = tokens_of<kBlockTokens>(rows.codes, rows.stride);
+        const auto outputs = tokens_of<kBlockTokens>(y, y_stride);
         __m256i sums[kBlockTokens][2];
         for (int t = 0; t < kBlockTokens; ++t) {
-            sums[t][0] = sums[t][1] = _mm256_set1_epi32(-IntDot::kFlip * rows.sums[t * rows.group_stride]);
+            const __m256i flipped = _mm256_mullo_epi32(_mm256_set1_epi32(rows.sums[t * rows.group_stride]), _mm256_set1_epi32(-Dot::kFlip));
+            sums[t][0] = sums[t][1] = flipped;
         }
         for (int u = 0; u < n_units; ++u, weights += kUnpackedBytes) {
-            for (int half = 0; half < 2; ++half) {
-                const auto upper = IntDot::prepare(load_ymm(weights + 64 * half));
-                const auto lower = IntDot::prepare(load_ymm(weights + 64 * half + 32));
-                for (int t = 0; t < kBlockTokens; ++t) {
-                    const __m256i a = four_columns(codes.at(t) + 8 * u + 4 * half);
-                    sums[t][0] = IntDot::add(sums[t][0], upper, a);
-                    sums[t][1] = IntDot::add(sums[t][1], lower, a);
-                }
+            const auto low0 = Dot::prepare(load_ymm(weights)), low1 = Dot::prepare(load_ymm(weights + 32));
+            const auto high0 = Dot::prepare(load_ymm(weights + 64)), high1 = Dot::prepare(load_ymm(weights + 96));
+            for (int t = 0; t < kBlockTokens; ++t) {
+                const int8_t* columns = codes.at(t) + 8 * u;
+                const __m256i a = four_columns(columns), b = four_columns(columns + 4);
+                sums[t][0] = Dot::add(sums[t][0], low0, a, high0, b);
+                sums[t][1] = Dot::add(sums[t][1], low1, a, high1, b);
+                __asm__("" : "+x"(sums[t][0]), "+x"(sums[t][1]));  // added now, or gcc keeps products in memory
             }
         }
         for (int t = 0; t < kBlockTokens; ++t) {
             const __m256 a_scale = _mm256_set1_ps(rows.scales[t * rows.group_stride]);
             for (int part = 0; part < 2; ++part) {
-                float* out = y + t * y_stride + 8 * part;
+                float* out = outputs.at(t) + 8 * part;
                 const __m256 scale = _mm256_mul_ps(_mm256_load_ps(scales + 8 * part), a_scale);
                 _mm256_storeu_ps(out, _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums[t][part]), scale, _mm256_loadu_ps(out)));
             }

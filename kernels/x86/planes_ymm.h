@@ -1,4 +1,4 @@
-// Codes of 2, 3 and 6 bits for 256-bit registers; include after the definition of IntDot (matmul_ymm.h). A plane of 2 bits is
+// Codes of 2, 3 and 6 bits for 256-bit registers; include after the definition of NarrowDot (matmul_ymm.h). A plane of 2 bits is
 // 32 bytes that serve both parts of a unit, one of 1 bit 16 bytes that serve the four lanes of both: each lane picks its own
 // bits by a table of its own.
 #pragma once
@@ -16,7 +16,7 @@ struct TwoBitTables {
     __m256i part[2];
     explicit TwoBitTables(const int8_t* values) {
         alignas(32) int8_t table[64];
-        for (int i = 0; i < 64; ++i) table[i] = static_cast<int8_t>(values[i < 32 ? i & 3 : i >> 2 & 3] ^ -IntDot::kFlip);
+        for (int i = 0; i < 64; ++i) table[i] = static_cast<int8_t>(values[i < 32 ? i & 3 : i >> 2 & 3] + NarrowDot::kFlip);
         for (int i = 0; i < 2; ++i) part[i] = _mm256_load_si256(reinterpret_cast<const __m256i*>(table + 32 * i));
     }
 };
@@ -39,7 +39,7 @@ struct CodesQ3 {
         alignas(32) int8_t values[64];
         for (int i = 0; i < 64; ++i) {
             const int lane = i / 16, low = lane < 2 ? i & 3 : i >> 2 & 3, high = i >> (lane ^ 2) & 1;
-            values[i] = static_cast<int8_t>(w.codebook[low | high << 2] ^ -IntDot::kFlip);
+            values[i] = static_cast<int8_t>(w.codebook[low | high << 2] + NarrowDot::kFlip);
         }
         for (int i = 0; i < 2; ++i) table[i] = _mm256_load_si256(reinterpret_cast<const __m256i*>(values + 32 * i));
     }

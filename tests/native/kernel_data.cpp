@@ -57,19 +57,18 @@ uint16_t half_bits(double value) {
 TestPanel::TestPanel(int rows, int columns, int group, int bits, Random& random)
     : rows(rows), columns(columns), group(group), bits(bits), values(size_t(rows * columns)) {
     const int n_values = bits <= 4 ? 1 << bits : 16;
-    int value = -127;
+    int value = smallest();
     for (int i = 0; i < 16; ++i) {  // a codebook of 4 or 8 values is repeated
-        if (i % n_values == 0) value = -127;
         codebook[i] = i < n_values ? static_cast<int8_t>(value) : codebook[i - n_values];
-        value += random.between(128 / n_values, 256 / n_values);
-        if (i == n_values - 1) codebook[i] = 127;
+        value += random.between(32 / n_values, 64 / n_values);
+        if (i == n_values - 1) codebook[i] = static_cast<int8_t>(largest());
     }
     for (int& v : values) v = bits <= 4 ? codebook[random.between(0, n_values - 1)] : random.between(smallest(), largest());
     pack(random);
 }
 
-int TestPanel::smallest() const { return bits == 6 ? -32 : -127; }
-int TestPanel::largest() const { return bits == 6 ? 31 : 127; }
+int TestPanel::smallest() const { return bits < 8 ? -32 : -127; }
+int TestPanel::largest() const { return bits < 8 ? 31 : 127; }
 
 // Adds `width` bits of a code to a plane of a unit.
 static void add_to_plane(uint8_t* plane, int width, int row, int column, int code) {
