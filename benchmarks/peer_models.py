@@ -37,10 +37,10 @@ def write_demo_q4_0(path: Path) -> Path:
     return _close(path, writer)
 
 
-def write_shape_gguf(path: Path, config: Mapping[str, Any], embedding: str = "Q8_0", seed: int = 0) -> Path:
+def write_shape_gguf(path: Path, config: Mapping[str, Any], seed: int = 0) -> Path:
     """A llama of this Hugging Face configuration with random Q4_0 blocks; its tokenizer is the demo model's, filled up.
 
-    embedding: Q8_0, the bits of ours, or Q6_K, which the peer's own conversion to Q4_0 takes for a tied embedding
+    The embedding is Q6_K, which the peer's own conversion to Q4_0 takes for a tied one.
     """
     reader = gguf.GGUFReader(demo_gguf())
     writer = _open(path, reader, config)
@@ -58,8 +58,7 @@ def write_shape_gguf(path: Path, config: Mapping[str, Any], embedding: str = "Q8
     }
     if config.get("rope_scaling"):
         writer.add_tensor("rope_freqs.weight", _rope_factors(config))
-    embedding_type = Type[embedding]
-    _add_blocks(writer, rng, "token_embd.weight", (config["vocab_size"], d_model), embedding_type)
+    _add_blocks(writer, rng, "token_embd.weight", (config["vocab_size"], d_model), Type.Q6_K)
     writer.add_tensor("output_norm.weight", np.ones(d_model, np.float32))
     for layer in range(config["num_hidden_layers"]):
         for norm in ("attn_norm", "ffn_norm"):
@@ -118,7 +117,7 @@ def _add_blocks(writer: Any, rng: np.random.Generator, name: str, shape: tuple[i
     block_values, block_bytes = gguf.GGML_QUANT_SIZES[kind]
     blocks = np.frombuffer(rng.bytes(rows * columns // block_values * block_bytes), np.uint8).copy()
     blocks = blocks.reshape(-1, block_bytes)
-    spread = {Type.Q4_0: 4.6, Type.Q8_0: 73.0, Type.Q6_K: 18.5 * 73}[kind]
+    spread = {Type.Q4_0: 4.6, Type.Q6_K: 18.5 * 73}[kind]
     at = block_bytes - 2 if kind == Type.Q6_K else 0  # Q6_K's scale comes last
     scale = np.float16(1 / spread / np.sqrt(columns))
     blocks[:, at : at + 2] = np.frombuffer(scale.tobytes(), np.uint8)

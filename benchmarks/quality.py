@@ -4,7 +4,7 @@
 
 Both sides start from one F32 GGUF: the neutralised demo model (neutral.py), or the model of train_model.py, and are
 measured on the same windows of a text that neither has seen. The peer gets an importance matrix from text of the same
-kind (peer_quants.py); ours calibrates on text sampled from the model itself, and is measured through the engine, with
+kind (peer_quants.py), on which ours calibrates, too; it is measured through the engine, with
 its integer activations. The peer's files are dequantized and run by the float decoder, without the error that its own
 integer activations add: a little in its favour.
 
@@ -135,7 +135,12 @@ def build(preset_name: str, subject: Subject, folder: Path) -> Path:
     if (out / "model.edge").is_file() and (out / "model.edge").stat().st_mtime > subject.source.stat().st_mtime:
         return out / "model.edge"
     console.print(f"building {preset_name}")
-    config = replace(preset(preset_name), evaluate=EvaluateConfig(str(subject.test), 1, subject.window_tokens))
+    config = preset(preset_name)
+    config = replace(
+        config,
+        calibrate=replace(config.calibrate, text=str(subject.calibration)),
+        evaluate=EvaluateConfig(str(subject.test), 1, subject.window_tokens),
+    )
     with StepProgress() as progress:
         return build_model(str(subject.source), out, config, work=folder / "work", progress=progress)
 

@@ -75,8 +75,7 @@ def find_models(edge_run: Path, peer: Peer | None, out: Path, *, quick: bool) ->
     shape = Model(
         name,
         OurModel(edge_run, kept(f"{stem}.edge", lambda path: write_shape(path, shape_config(config, name)))),
-        theirs(f"{stem}-q8_0.gguf", lambda path: write_shape_gguf(path, config, "Q8_0")),
-        None if quick else theirs(f"{stem}-q6_k.gguf", lambda path: write_shape_gguf(path, config, "Q6_K")),
+        theirs(f"{stem}-q4_0.gguf", lambda path: write_shape_gguf(path, config)),
     )
     if quick:
         return [shape]

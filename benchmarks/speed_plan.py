@@ -29,12 +29,11 @@ MEMORY_TARGET = 1 / 1.05
 
 @dataclass(frozen=True)
 class Model:
-    """One model on both sides; peer_default: with the embedding as the peer's own conversion stores it."""
+    """One model on both sides."""
 
     name: str
     ours: OurModel
     peer: PeerModel | None
-    peer_default: PeerModel | None = None
 
 
 @dataclass(frozen=True)
@@ -96,13 +95,9 @@ def plan_decode(plan: Plan, model: Model) -> None:
         plan.measurements[f"{key} ours"] = partial(_decode, plan, model, model.ours.top, t)
         if model.peer:
             plan.measurements[f"{key} peer"] = partial(model.peer.bench, t, 0, n)
-        if model.peer_default:
-            plan.measurements[f"{key} peer default"] = partial(model.peer_default.bench, t, 0, n)
         plan.measurements[f"{key} read"] = partial(plan.machine.read_gb_per_s, n_bytes, t, seconds)
         where = f"{model.name}, full level, {_threads(t)}"
         plan.figure(f"decode, {where}", f"{key} ours", f"{key} peer", DECODE_TARGET.get(model.name), "tokens/s")
-        name = f"decode, {where}, against Q4_0 with a Q6_K embedding"
-        plan.figure(name, f"{key} ours", f"{key} peer default", None, "tokens/s")
         for side, owner, target in (("ours", "", READ_SHARE_TARGET.get(model.name)), ("peer", "llama.cpp's ", None)):
             read_by = model.peer if side == "peer" and model.peer else model.ours
             n_bytes = read_by.bytes_per_token() / 1e9

@@ -65,14 +65,14 @@ class AllocateConfig:
 class QuantizeConfig:
     """method: a name in quantize.METHODS; group: columns that share a scale; damping: share of the mean diagonal.
 
-    max_bits: of block weights at the full level, 4 or 6; model_bits: of the embedding and the head there
+    max_bits: of block weights at the full level, 4 or 6; model_bits: of the embedding and the head there, 4, 6 or 8
     """
 
     method: str = "gptq"
     group: int = 32
     damping: float = 0.01
     max_bits: int = 4
-    model_bits: int = 8
+    model_bits: int = 6
 
 
 @dataclass(frozen=True)

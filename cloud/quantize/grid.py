@@ -1,20 +1,22 @@
-"""Grids of integer values, up to 4 bits learned per weight by exact weighted k-means, and the search for group scales."""
+"""Grids of integer values, up to 4 bits learned per weight by weighted k-means, and the search for group scales."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-__all__ = ["LINEAR", "Grid", "learn_grid", "round_scale", "uniform_grid"]
+__all__ = ["LINEAR", "Grid", "best_values", "learn_grid", "round_scale", "uniform_grid"]
 
-_FIRST_GUESS = {
-    2: (-32, -10, 8, 29),
-    3: (-32, -20, -12, -4, 3, 10, 18, 28),
-    4: (-32, -26, -21, -16, -12, -9, -6, -3, 0, 3, 6, 9, 13, 17, 22, 28),
+_FIRST_GUESS = {  # on places four times as fine as those of the file
+    2: (-127, -38, 34, 117),
+    3: (-127, -80, -46, -17, 10, 38, 71, 113),
+    4: (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113),
 }
+_FINE_REACH = 127
 _FACTORS = {
     2: (0.28, 0.34, 0.4, 0.46, 0.52, 0.59, 0.67, 0.77, 0.88),
     3: (0.46, 0.53, 0.6, 0.66, 0.72, 0.78, 0.84, 0.91, 1.0),
@@ -24,15 +26,15 @@ _ROUNDS = 5
 _POLISH = 2
 _SAMPLE_GROUPS = 4096
 _LOWEST, _HIGHEST = -32, 31
-"""Values below 8 bits are integers of 6 bits, so that kernels can add several products in 16 bits (SPEC.md section 4)."""
-_STRETCHES = tuple(0.8 + 0.01 * i for i in range(31))
+"""Values below 8 bits are integers of 6 bits, so that kernels can add four products in 16 bits (SPEC.md section 4)."""
+_STRETCHES = tuple((0.8 + 0.01 * i) / 4 for i in range(31))
 
 
 @dataclass(frozen=True)
 class Grid:
-    """values: ascending; integers but while they are learned. factors: scales to try, as shares of the largest |w| / reach."""
+    """values: ascending integers. factors: scales to try, as shares of the largest |w| / reach."""
 
-    values: tuple[float, ...]
+    values: tuple[int, ...]
     factors: tuple[float, ...]
     reach: float
 
@@ -41,12 +43,27 @@ class Grid:
         return torch.tensor(self.values, dtype=torch.float32)
 
     @cached_property
-    def _borders(self) -> Tensor:
-        return (self._table[1:] + self._table[:-1]) / 2
+    def _steps(self) -> Tensor:
+        """The code of every interval between two halves of integers: all borders between values are such halves."""
+        halves = torch.arange(2 * self.values[0], 2 * self.values[-1] + 1)
+        return torch.bucketize(halves, halves.new_tensor([a + b for a, b in pairwise(self.values)]))
+
+    @cached_property
+    def _nearest(self) -> Tensor:
+        return self._table[self._steps]
 
     def codes(self, scaled: Tensor) -> Tensor:
         """Index of the nearest value of each element of `scaled` = weight / scale (int64)."""
-        return torch.bucketize(scaled, self._borders)
+        return self._look_up(self._steps, scaled)
+
+    def nearest(self, scaled: Tensor) -> Tensor:
+        """The nearest value of each element of `scaled`, float32."""
+        return self._look_up(self._nearest, scaled)
+
+    def _look_up(self, steps: Tensor, scaled: Tensor) -> Tensor:
+        low, high = 2.0 * self.values[0], 2.0 * self.values[-1]
+        at = (2 * scaled).ceil_().clamp_(low, high).sub_(low).to(torch.int32)
+        return steps.index_select(0, at.flatten()).view_as(scaled)
 
     def decode(self, codes: Tensor) -> Tensor:
         """Values of codes, float32."""
@@ -66,7 +83,7 @@ class Grid:
 
         def attempt(scale: Tensor) -> None:
             nonlocal best, best_error, best_fit
-            values = self.decode(self.codes(groups / scale[:, None]))
+            values = self.nearest(groups / scale[:, None])
             total = ((groups - scale[:, None] * values).square() * importance).sum(1)
             better = total < best_error
             weighted = values * importance
@@ -108,28 +125,28 @@ def round_scale(scale: Tensor) -> Tensor:
 def learn_grid(groups: Tensor, importance: Tensor, bits: int = 4, seed: int = 0) -> Grid:
     """Learns the 2 ** bits values for one weight matrix by weighted k-means on weights divided by their group's scale.
 
-    groups: (n_groups, group); importance: (n_groups, group) or (group,). Scales and values are searched in turn; at most
-    4096 groups are looked at.
+    groups: (n_groups, group); importance: (n_groups, group) or (group,). Scales and values are searched in turn;
+    at most 4096 groups are looked at.
     """
     importance = importance.expand_as(groups)
     if len(groups) > _SAMPLE_GROUPS:
         pick = torch.randperm(len(groups), generator=torch.Generator().manual_seed(seed))[:_SAMPLE_GROUPS]
         groups, importance = groups[pick], importance[pick]
-    values: tuple[float, ...] = _FIRST_GUESS[bits]
+    values = _FIRST_GUESS[bits]
     for _ in range(_ROUNDS):
-        grid = Grid(values, _FACTORS[bits], reach=-_LOWEST)
+        grid = Grid(values, _FACTORS[bits], _FINE_REACH)
         scale = grid.best_scales(groups, importance)[:, None]
-        scaled = (groups / scale).double().flatten()
+        scaled = (groups / scale).flatten()
         mass = (importance * scale.square()).double().flatten()
-        codes = grid.codes(scaled)
+        codes, scaled = grid.codes(scaled), scaled.double()
         total, moved = torch.zeros(2, 1 << bits, dtype=torch.float64)
         total.index_add_(0, codes, mass)
         moved.index_add_(0, codes, mass * scaled)
-        values = tuple((moved / total).where(total > 0, torch.tensor(values)).tolist())
+        values = tuple((moved / total).where(total > 0, torch.tensor(values)).round().int().tolist())
     scaled, mass = _gather(scaled, mass)
-    fits = [(*_best_values(scaled * stretch, mass / stretch**2, bits), stretch) for stretch in _STRETCHES]
+    fits = [(*best_values(scaled * stretch, mass / stretch**2, bits), stretch) for stretch in _STRETCHES]
     _, integers, stretch = min(fits)
-    return Grid(integers, _FACTORS[bits], -_LOWEST * stretch)
+    return Grid(integers, _FACTORS[bits], _FINE_REACH * stretch)
 
 
 def _gather(points: Tensor, mass: Tensor, width: float = 1 / 64) -> tuple[Tensor, Tensor]:
@@ -141,7 +158,7 @@ def _gather(points: Tensor, mass: Tensor, width: float = 1 / 64) -> tuple[Tensor
     return moved / total.clamp_min(1e-300), total
 
 
-def _best_values(points: Tensor, mass: Tensor, bits: int) -> tuple[float, tuple[int, ...]]:
+def best_values(points: Tensor, mass: Tensor, bits: int) -> tuple[float, tuple[int, ...]]:
     """The 2 ** bits integers from -32 to 31 nearest to the points, and the weighted squared error: (error, values).
 
     Exact, by dynamic programming over the values in ascending order: between two neighbours a and b, points below

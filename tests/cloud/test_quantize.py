@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from edgesdk.cloud.families.blocks import Attention, Mlp, choose_group, head_qua
 from edgesdk.cloud.quantize import METHODS
 from edgesdk.cloud.quantize.block import dequantized, quantize_weight
 from edgesdk.cloud.quantize.gptq import inverse_factor
-from edgesdk.cloud.quantize.grid import Grid, learn_grid, uniform_grid
+from edgesdk.cloud.quantize.grid import Grid, best_values, learn_grid, uniform_grid
 from edgesdk.cloud.quantize.rows import quantize_rows
 from edgesdk.formats.tiles import pack_panel, unpack_panel
 
@@ -151,3 +153,33 @@ def test_quanta_keep_tiles_and_groups_whole(heads: int, kv_heads: int, head_dim:
     assert head_quantum(heads, kv_heads, head_dim) == quantum
     assert quantum * kv_heads % 16 == 0
     assert quantum * heads % choose_group(quantum * heads, 32) == 0
+
+
+def test_the_nearest_value_is_found_by_table_also_halfway_and_far_outside() -> None:
+    grid = Grid((-32, -7, 0, 3, 4, 31), (1.0,), 32)
+    scaled = torch.cat([torch.arange(-100, 100) / 4, torch.tensor([-1e6, 1e6]), torch.randn(1000) * 20])
+    values = torch.tensor(grid.values, dtype=torch.float32)
+    codes = torch.bucketize(scaled, (values[1:] + values[:-1]) / 2)
+    assert torch.equal(grid.codes(scaled), codes)
+    assert torch.equal(grid.nearest(scaled), values[codes])
+
+
+def test_the_best_values_are_those_of_an_exhaustive_search() -> None:
+    random = torch.Generator().manual_seed(0)
+    points, mass = torch.randn(300, generator=random).double() * 14, torch.rand(300, generator=random).double()
+
+    def error(values: tuple[int, ...]) -> float:
+        distances = (points[:, None] - torch.tensor(values)).square().amin(1)
+        return float((mass * distances).sum())
+
+    found, values = best_values(points, mass, 1)
+    best = min(combinations(range(-32, 32), 2), key=error)
+    assert values == best
+    assert found == pytest.approx(error(best))
+    found, values = best_values(points, mass, 4)
+    assert found == pytest.approx(error(values))
+    for i in range(16):  # no single value is better elsewhere
+        for step in (-1, 1):
+            moved = tuple(sorted({*values[:i], values[i] + step, *values[i + 1 :]}))
+            inside = len(moved) == 16 and moved[0] >= -32 and moved[-1] <= 31
+            assert not inside or error(moved) >= found * (1 - 1e-12)

@@ -47,7 +47,10 @@ def build(
         typer.Option("--axes", help="What levels give up: all, width or bits.", show_default=False),
     ] = None,
     max_bits: Annotated[
-        int | None, typer.Option("--max-bits", help="Bits of the full level's blocks: 4 or 6.", show_default=False)
+        int | None,
+        typer.Option(
+            "--max-bits", help="Bits of the full level's blocks: 4, or 6 (embedding and head 8).", show_default=False
+        ),
     ] = None,
     max_file_growth: Annotated[
         float | None,
@@ -115,7 +118,9 @@ def _config(
     seed: int,
 ) -> BuildConfig:
     config = preset(name)
-    ladder, calibrate, quality = config.allocate, config.calibrate, config.evaluate
+    ladder, calibrate, quality, quantize = config.allocate, config.calibrate, config.evaluate, config.quantize
+    if max_bits is not None:
+        quantize = replace(quantize, max_bits=max_bits, model_bits=8 if max_bits > 4 else quantize.model_bits)
     return replace(
         config,
         allocate=replace(
@@ -126,7 +131,7 @@ def _config(
             max_rate=ladder.max_rate if max_rate is None else max_rate,
             step=ladder.step if step is None else step,
         ),
-        quantize=replace(config.quantize, max_bits=config.quantize.max_bits if max_bits is None else max_bits),
+        quantize=quantize,
         calibrate=replace(calibrate, seed=seed, text=str(calibration_text or calibrate.text)),
         evaluate=replace(quality, text=str(eval_text or quality.text)),
     )
