@@ -59,20 +59,27 @@ class OurModel:
         options = {"level": self.top, "threads": n_threads, "context": CONTEXT, "max-tokens": n_tokens}
         return [*command, *(f"--{name}={value}" for name, value in options.items())]
 
-    def head_bytes(self) -> int:
-        """Bytes of the output matrix, codes and scales."""
-        name = "embed/0" if self.artifact.edge["model"]["tied_head"] else "head/0"
-        row_begin, row_end, column_begin, column_end, bits, group, _ = self.artifact.edge["panels"][name]
-        return packed_bytes(row_end - row_begin, column_end - column_begin, bits, group)
+    def head_bytes(self, level: int | None = None) -> int:
+        """Bytes of the output matrix at a level (None: the full one), codes and scales."""
+        name = "embed" if self.artifact.edge["model"]["tied_head"] else "head"
+        boxes = self._boxes(name, self.top if level is None else level)
+        return sum(
+            packed_bytes(row_end - row, column_end - column, bits, group)
+            for row, row_end, column, column_end, bits, group, _ in boxes
+        )
 
-    def bytes_per_token(self, level: int = -1) -> int:
-        """Bytes of weights that decoding one token reads, at the full level by default."""
-        return self.artifact.levels[level].block_bytes + self.head_bytes()
+    def bytes_per_token(self, level: int | None = None) -> int:
+        """Bytes of weights that decoding one token reads at a level (None: the full one)."""
+        return self.artifact.levels[self.top if level is None else level].block_bytes + self.head_bytes(level)
 
     def block_weights(self) -> int:
         """Weights of all blocks at the full level: multiply-accumulates per token of a prompt, without attention."""
-        boxes = (box for name, box in self.artifact.edge["panels"].items() if name.startswith("blk."))
-        return sum((box[1] - box[0]) * (box[3] - box[2]) for box in boxes)
+        return sum((box[1] - box[0]) * (box[3] - box[2]) for box in self._boxes("blk.", self.top))
+
+    def _boxes(self, prefix: str, level: int) -> list[list[int]]:
+        """Panels of the weights of that name, in the versions that the level uses."""
+        panels = self.artifact.edge["panels"]
+        return [panels[name] for name in self.artifact.used_names(level) if name in panels and name.startswith(prefix)]
 
     def macs(self, begin: int, end: int) -> float:
         """Multiply-accumulates of pushing the tokens at these positions through the blocks, attention included."""

@@ -120,10 +120,11 @@ def write_random_artifact(
     ladder: Sequence[Allocation],
     seed: int = 0,
     bits: Mapping[str, int] | None = None,
+    model_bits: Sequence[int] | None = None,
 ) -> list[dict[str, Any]]:
     """Writes an artifact of this shape with random weights and level biases; returns its level records.
 
-    bits: of block weights by role, 4 where a role is not named
+    bits: of block weights by role, 4 where a role is not named; model_bits: of embedding and head at each level (8)
     """
     top = len(ladder) - 1
     bits = bits or {}
@@ -164,7 +165,10 @@ def write_random_artifact(
         **tables,
     }
     by_block = tuple(tuple(bits.get(w.role, 4) for w in block.weights) for block in config.blocks)
-    plans = [replace(LevelPlan.of(config, tuple(map(tuple, allocation))), bits=by_block) for allocation in ladder]
+    plans = [
+        replace(LevelPlan.of(config, tuple(map(tuple, allocation)), model_bits=own), bits=by_block)
+        for allocation, own in zip(ladder, model_bits or [8] * len(ladder), strict=True)
+    ]
     sizes = [PackedSizes(config).level(allocation, by_block) for allocation in ladder]
     levels = [
         {

@@ -13,9 +13,11 @@ from pathlib import Path
 import gguf
 import numpy as np
 import pytest
+from tiny_model import nested_ladder, tiny_config, write_random_artifact
 
 import edgesdk
 from edgesdk.formats import Artifact
+from edgesdk.formats.tiles import packed_bytes
 from edgesdk.formats.verify import verify_artifact
 
 pytestmark = pytest.mark.skipif(
@@ -94,9 +96,23 @@ def test_both_sides_store_the_same_bytes_of_weights(artifact, peer_file, module)
     blocks = [t for t in theirs.values() if t.name.startswith("blk.") and len(t.shape) == 2]
     assert {t.tensor_type.name for t in blocks} == {"Q4_0"}
     assert sum(t.n_bytes for t in blocks) == ours.artifact.levels[-1].block_bytes
-    assert theirs["token_embd.weight"].n_bytes == ours.head_bytes()
+    assert theirs["token_embd.weight"].tensor_type.name == "Q6_K"
+    assert theirs["token_embd.weight"].n_bytes * 6.5 / 6.5625 == ours.head_bytes()
     assert sum(t.n_elements for t in blocks) == ours.block_weights()
-    assert module("sides").PeerModel(None, peer_file).bytes_per_token() == ours.bytes_per_token()
+    peer = module("sides").PeerModel(None, peer_file)
+    assert peer.bytes_per_token() - ours.bytes_per_token() == theirs["token_embd.weight"].n_bytes - ours.head_bytes()
+
+
+def test_a_level_counts_the_version_of_the_embedding_that_it_reads(tmp_path, module):
+    config, path = tiny_config(), tmp_path / "versions.edge"
+    ladder = nested_ladder(config)
+    write_random_artifact(path, config, ladder, model_bits=(4, 6, 8))
+    ours = module("sides").OurModel(EDGE_RUN, path)
+    for level, bits in enumerate((4, 6, 8)):
+        head = packed_bytes(config.vocab_size, config.d_model, bits, 32)
+        assert ours.head_bytes(level) == head
+        assert ours.bytes_per_token(level) == ours.artifact.levels[level].block_bytes + head
+    assert ours.head_bytes() == ours.head_bytes(2)
 
 
 def test_both_sides_turn_heads_by_the_same_frequencies(artifact, peer_file):
