@@ -147,6 +147,6 @@ def _can_dequantize(kind: GGMLQuantizationType) -> bool:
         return True
     try:
         dequantize(np.zeros((1, GGML_QUANT_SIZES[kind][1]), dtype=np.uint8), kind)
-    except NotImplementedError:
+    except NotImplementedError:  # how the package says that it knows the type's size but not its values
         return False
     return True

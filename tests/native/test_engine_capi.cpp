@@ -3,6 +3,7 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <thread>
 
@@ -97,14 +98,14 @@ void test_errors_belong_to_threads() {
 }  // namespace
 
 int main() {
-    char pattern[] = "/tmp/edge-capi-XXXXXX";
-    const int file = mkstemp(pattern);
+    path = (std::filesystem::temp_directory_path() / "edge-capi-XXXXXX").string();
+    const int file = mkstemp(path.data());
+    check(file >= 0, "a temporary file");
     close(file);
-    path = pattern;
     check(*edge_version() != '\0' && *edge_isa() != '\0', "version and isa");
     test_headers();
     test_arguments();
     test_errors_belong_to_threads();
-    unlink(pattern);
+    unlink(path.c_str());
     return finish();
 }

@@ -15,8 +15,8 @@ constexpr uint64_t kMiB = 1 << 20;
 
 struct Tree {
     Tree() {
-        char pattern[] = "/tmp/edge-memory-XXXXXX";
-        root = mkdtemp(pattern);
+        root = (fs::temp_directory_path() / "edge-memory-XXXXXX").string();
+        check(mkdtemp(root.data()) != nullptr, "a temporary folder");
         write("/proc/meminfo", "MemTotal:       4194304 kB\nMemFree: 1 kB\nMemAvailable:    2097152 kB\n");  // 2 GiB
         write("/proc/self/cgroup", "0::/\n");
     }
