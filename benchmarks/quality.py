@@ -3,10 +3,10 @@
     python benchmarks/quality.py [--model smollm2|trained] [--preset NAME ...] [--artifact NAME=PATH ...] [--windows 8]
 
 Both sides start from one F32 GGUF: the neutralised demo model (neutral.py), or the model of train_model.py, and are
-measured on the same windows of a text that neither has seen. The peer gets an importance matrix from text of the same
-kind (peer_quants.py), on which ours calibrates, too; it is measured through the engine, with
-its integer activations. The peer's files are dequantized and run by the float decoder, without the error that its own
-integer activations add: a little in its favour.
+measured on the same windows of a text that neither has seen. The peer's importance matrix (peer_quants.py) and our
+calibration are made from one text of the same kind. Ours is measured through the engine, with its integer activations.
+The peer's files are dequantized and run by the float decoder, without the error that its own integer activations add: a
+little in its favour.
 
 Without --preset and --artifact the default artifact is built; with --artifact only what is named is measured.
 Writes build/bench/quality.json (one figure per file of the peer), and all points, checks and the picture into
@@ -42,8 +42,10 @@ from edgesdk.cloud.checkpoint import open_checkpoint
 from edgesdk.cloud.config import EvaluateConfig, preset
 from edgesdk.cloud.evaluate import evaluate_levels
 from edgesdk.cloud.tokenizer import import_tokenizer, to_tokenizers
+from edgesdk.cloud.workdir import fingerprint
 from edgesdk.errors import ModelError
 from edgesdk.formats import Artifact
+from edgesdk.formats.writer import FORMAT_VERSION
 
 console = Console(highlight=False, width=150)
 PEER = "llama.cpp"
@@ -127,20 +129,20 @@ def our_points(name: str, path: Path, source: StoredSource) -> list[Point]:
 
 
 def build(preset_name: str, subject: Subject, folder: Path) -> Path:
-    """Builds an artifact with a preset of the compiler; one that is newer than the source is kept.
+    """Builds an artifact with a preset of the compiler; one of the same settings, newer than the source, is kept.
 
     The build itself evaluates one window only: all of them are measured here.
     """
-    out = folder / preset_name
-    if (out / "model.edge").is_file() and (out / "model.edge").stat().st_mtime > subject.source.stat().st_mtime:
-        return out / "model.edge"
-    console.print(f"building {preset_name}")
     config = preset(preset_name)
     config = replace(
         config,
         calibrate=replace(config.calibrate, text=str(subject.calibration)),
         evaluate=EvaluateConfig(str(subject.test), 1, subject.window_tokens),
     )
+    out = folder / f"{preset_name}-{fingerprint(config, FORMAT_VERSION)}"
+    if (out / "model.edge").is_file() and (out / "model.edge").stat().st_mtime > subject.source.stat().st_mtime:
+        return out / "model.edge"
+    console.print(f"building {preset_name}")
     with StepProgress() as progress:
         return build_model(str(subject.source), out, config, work=folder / "work", progress=progress)
 

@@ -103,6 +103,20 @@ def test_what_a_build_cannot_do_is_said_before_it_begins(option, value, message,
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(("given", "block_bits", "model_bits"), [([], 4, 6), (["4"], 4, 6), (["6"], 6, 8)])
+def test_more_bits_are_for_embedding_and_head_too(given, block_bits, model_bits, tmp_path, monkeypatch):
+    asked = []
+
+    def build_model(model, out, config, **_):
+        asked.append(config.quantize)
+        raise edgesdk.EdgeError("stopped here")
+
+    monkeypatch.setattr(edgesdk, "build", build_model)
+    options = [part for value in given for part in ("--max-bits", value)]
+    assert main(["build", "smollm2", "-o", str(tmp_path / "out"), *options]) == 1
+    assert [(q.max_bits, q.model_bits) for q in asked] == [(block_bits, model_bits)]
+
+
 def test_debug_lets_the_exception_through(tmp_path):
     with pytest.raises(edgesdk.EdgeError):
         main(["--debug", "inspect", str(tmp_path / "absent.edge")])

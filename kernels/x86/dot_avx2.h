@@ -12,7 +12,7 @@ inline __m256i add_pairs(__m256i sums, __m256i pairs) {
 // Weights from -32 to 31, moved to 0 to 63: four products fit 16 bits (4 * 63 * 127), so that two halves of a unit are added
 // there first.
 struct NarrowDot {
-    static constexpr int kFlip = 32, kTokens = 4;
+    static constexpr int kFlip = 32;
     static __m256i prepare(__m256i w) { return w; }
     static __m256i add(__m256i sums, __m256i w, __m256i a, __m256i w2, __m256i a2) {
         return add_pairs(sums, _mm256_add_epi16(_mm256_maddubs_epi16(w, a), _mm256_maddubs_epi16(w2, a2)));
@@ -23,7 +23,7 @@ struct NarrowDot {
 
 // Any signed bytes: |w| times a with the sign of w (2 * 127 * 127 fits).
 struct ByteDot {
-    static constexpr int kFlip = 0, kTokens = 4;
+    static constexpr int kFlip = 0;
     struct Weight {
         __m256i value, magnitude;
     };

@@ -6,7 +6,7 @@ namespace edge {
 namespace {
 
 struct ByteDot {
-    static constexpr int kFlip = 128, kTokens = 4;
+    static constexpr int kFlip = 128;
     static __m256i prepare(__m256i w) { return w; }
     static __m256i add(__m256i sums, __m256i w, __m256i a) { return _mm256_dpbusd_avx_epi32(sums, w, a); }
     static __m256i add(__m256i sums, __m256i w, __m256i a, __m256i w2, __m256i a2) { return add(add(sums, w, a), w2, a2); }

@@ -2,7 +2,6 @@
 // Include after the definition of `ByteDot` (8-bit codes) and `NarrowDot` (all others: values from -32 to 31): how the two
 // halves of a unit, 32 bytes of weights each, meet 4 activations each, repeated 8 times.
 //   kFlip: added to the weights (unsigned weights, and the sums start at -kFlip * sum(activations); or 0)
-//   kTokens: tokens whose sums fit the registers
 //   Weight, prepare(w), add(sums, weights, a)    weights that meet several tokens
 //   once(a), add_once(sums, w, a)                activations that meet several weights; sums: two that are added at the end
 #pragma once
@@ -50,7 +49,7 @@ inline __m256i four_columns(const int8_t* a) {
 
 template <class Dot>
 struct Ymm {
-    static constexpr int kTiles = 1, kTokens = Dot::kTokens;
+    static constexpr int kTiles = 1, kTokens = 4;  // tokens whose sums fit the registers
 
     struct Sum {
         __m256 v[2];
