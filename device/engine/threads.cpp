@@ -96,7 +96,8 @@ void pin_thread(std::thread& thread, int cpu) {
 
 }  // namespace
 
-ThreadPool::ThreadPool(int n_threads, bool pin) {
+ThreadPool::ThreadPool(int n_threads, bool pin)
+    : shares_(static_cast<size_t>(n_threads), {1.0f / static_cast<float>(n_threads)}) {
     workers_.reserve(static_cast<size_t>(n_threads - 1));
     const std::vector<int> cpus = pin ? core_cpus() : std::vector<int>{};
     for (int i = 1; i < n_threads; ++i) {
@@ -128,19 +129,24 @@ void ThreadPool::run(Function* function, void* context, int64_t total, int64_t s
     spin_until(burst_.gate, [](uint32_t gate) { return (gate & kInside) == 0; }, [](uint32_t) { std::this_thread::yield(); });
 }
 
-// A thread begins with a large part of its even share, so that it reads long stretches of memory; what is left then goes in
-// ranges that become smaller, so that all threads end together.
 void ThreadPool::take_ranges(int thread) {
-    const int64_t n_threads = size();
-    int64_t wanted = burst_.total * 3 / (4 * n_threads);
-    for (int64_t begin = burst_.next.load(std::memory_order_relaxed); begin < burst_.total;) {
-        const int64_t left = burst_.total - begin;
+    constexpr float kFirst = 15.0f / 16;   // of the usual share, taken at once
+    constexpr float kMemory = 63.0f / 64;  // of the usual share, kept after a burst
+    constexpr int64_t kTelling = 8;        // steps of a burst that tells how fast its threads are
+    const int64_t total = burst_.total, n_threads = size();
+    float& usual = shares_[static_cast<size_t>(thread)].usual;
+    int64_t wanted = static_cast<int64_t>(kFirst * usual * static_cast<float>(total)), taken = 0;
+    for (int64_t begin = burst_.next.load(std::memory_order_relaxed); begin < total;) {
+        const int64_t left = total - begin;
         const int64_t end = begin + std::min(left, std::max(burst_.step, wanted));
         if (!burst_.next.compare_exchange_weak(begin, end, std::memory_order_relaxed)) continue;
         burst_.function(burst_.context, begin, end, thread);
+        taken += end - begin;
         begin = burst_.next.load(std::memory_order_relaxed);
-        wanted = (burst_.total - begin) / (2 * n_threads);
+        wanted = (total - begin) / (2 * n_threads);
     }
+    if (total < kTelling * burst_.step) return;
+    usual = kMemory * usual + (1 - kMemory) * static_cast<float>(taken) / static_cast<float>(total);
 }
 
 void ThreadPool::serve(int thread) {

@@ -8,10 +8,11 @@
 
 namespace edge {
 
-// The calling thread is number 0 and works too. Threads take ranges of a burst as they come free, large ones first, and a
-// burst ends when what was taken is done: a worker that is asleep or off its core is not waited for, its share goes to the
-// others. Between bursts workers spin for a moment (the next one usually follows within microseconds), then sleep in the
-// kernel, so an idle program costs nothing. A pool serves one caller at a time.
+// The calling thread is number 0 and works too. A thread begins a burst with most of what it usually does of one, so that it
+// reads one long stretch of memory whether its core is a fast or a slow one; the rest goes in small ranges to threads as they
+// come free. A burst ends when what was taken is done: a worker that is asleep or off its core is not waited for. Between
+// bursts workers spin for a moment (the next one usually follows within microseconds), then sleep in the kernel, so an idle
+// program costs nothing. A pool serves one caller at a time.
 class ThreadPool {
 public:
     // `pin`: each worker stays on a core of its own; the caller's thread is left alone.
@@ -60,6 +61,10 @@ private:
         void* context = nullptr;
     };
     Burst burst_;
+    struct alignas(64) Share {
+        float usual;  // of a burst; only its own thread reads and writes it
+    };
+    std::vector<Share> shares_;
     std::atomic<bool> stop_{false};
     std::vector<std::thread> workers_;
 };

@@ -9,7 +9,6 @@ namespace edge {
 store_q8_t store_q8_reference;
 store_f16_t store_f16_reference;
 
-// In operations that a compiler vectorizes without flags: this runs once per head, layer and token.
 void store_q8_reference(const float* x, int n, int8_t* codes, uint16_t* scale) {
     float largest = 0.0f;
     for (int i = 0; i < n; ++i) largest = std::fabs(x[i]) > largest ? std::fabs(x[i]) : largest;

@@ -1,4 +1,5 @@
 // The thread pool: every item runs once, memory is visible across bursts, and no burst waits for a thread that took nothing.
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdio>
@@ -72,6 +73,31 @@ void test_a_slow_thread() {
     check(n_done == kItems && others_were_done, "a thread that is held up does not hold up what it has not taken");
 }
 
+// A core that is four times as slow is given less at once, so that nobody waits for it: its first range becomes shorter.
+void test_a_slow_core() {
+    ThreadPool pool(2);
+    constexpr int64_t kTotal = 4000;
+    constexpr size_t kJoined = 500, kLast = 100;  // bursts that the slow one joined, and the last of them
+    std::vector<int64_t> first_ranges;
+    std::vector<int64_t> spun(2 * 64);
+    for (int burst = 0; burst < 20000 && first_ranges.size() < kJoined; ++burst) {
+        std::atomic<int64_t> first{0};
+        pool.share(kTotal, 10, [&](int64_t begin, int64_t end, int thread) {
+            if (thread == 1 && first == 0) first = end - begin;
+            volatile int64_t& counter = spun[static_cast<size_t>(64 * thread)];
+            for (int64_t i = 0; i < (end - begin) * (thread == 1 ? 40 : 10); ++i) counter = counter + 1;
+        });
+        if (first > 0) first_ranges.push_back(first);
+    }
+    if (first_ranges.size() < kJoined) {
+        std::printf("SKIPPED a slow core: no core was free for the second thread\n");
+        return;
+    }
+    std::nth_element(first_ranges.end() - kLast, first_ranges.end() - kLast / 2, first_ranges.end());
+    const int64_t median = *(first_ranges.end() - kLast / 2);
+    check(median < kTotal * 3 / 8, "a slow core begins with " + std::to_string(median) + " of " + std::to_string(kTotal));
+}
+
 }  // namespace
 
 int main() {
@@ -81,6 +107,7 @@ int main() {
         for (const int64_t n_items : {0, 1, 2, 7, 100}) test_items(n_threads, n_items);
     }
     test_a_slow_thread();
+    test_a_slow_core();
     ThreadPool pair(2);
     std::printf("a burst in which 2 threads meet: %.2f us\n", measure_burst_us(pair));
     for (int i = 0; i < 50; ++i) ThreadPool unused(4);  // starts and ends without work

@@ -191,11 +191,25 @@ void compare_silu_mul(silu_mul_t* kernel, const char* name) {
     }
 }
 
+void compare_store_q8(store_q8_t* kernel, const char* name) {
+    Random random(7);
+    const float sizes[] = {1.0f, 1e-6f, 1e-9f, 1e6f, 3e7f};  // the last but one clips nothing, the last does; 1e-9: all zero
+    for (int n = 8; n < 300; n += 8) {
+        for (const float size : sizes) {
+            const std::vector<float> x = random.reals(size_t(n), size);
+            std::vector<int8_t> expected(size_t(n) + 16, 99), found = expected;
+            uint16_t expected_scale = 0, scale = 1;
+            store_q8_reference(x.data(), n, expected.data(), &expected_scale);
+            kernel(x.data(), n, found.data(), &scale);
+            check(found == expected && scale == expected_scale, std::string(name) + ": n " + std::to_string(n));
+        }
+    }
+}
+
 // These ops have one implementation today; test_kernel_reference.cpp holds their meaning. A second one needs a comparison.
 void compare_rope(rope_t* kernel, const char* name) { check(kernel == rope_reference, name); }
 void compare_merge_heads(merge_heads_t* kernel, const char* name) { check(kernel == merge_heads_reference, name); }
 void compare_embed_row(embed_row_t* kernel, const char* name) { check(kernel == embed_row_reference, name); }
-void compare_store_q8(store_q8_t* kernel, const char* name) { check(kernel == store_q8_reference, name); }
 void compare_store_f16(store_f16_t* kernel, const char* name) { check(kernel == store_f16_reference, name); }
 
 void compare_dot_peak(dot_peak_t* kernel, const char* name) {
