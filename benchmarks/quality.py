@@ -19,12 +19,11 @@ import argparse
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from figures import BENCH, Figure, write_figures
-from neutral import write_neutral
 from peer import VERSION, build_peer, find_peer
 from peer_quants import FORMATS, PeerFile, quantize_all
 from quality_plot import draw
@@ -32,60 +31,16 @@ from rich.console import Console
 from rich.table import Table
 from scores import Score, StoredSource, open_decoder, score_decoder
 from stored_decoder import stored_decoder
-from texts import calibration_text, evaluation_text
-from verdicts import Point, Verdict, judge, sizes_without_rival
+from subjects import Subject, build, find_subject, our_points
+from verdicts import Point, Verdict, best_within, judge, sizes_without_rival
 
-from edgesdk.cli.progress import StepProgress
-from edgesdk.cloud.build import build_model
-from edgesdk.cloud.calibrate import text_windows
-from edgesdk.cloud.checkpoint import open_checkpoint
-from edgesdk.cloud.config import EvaluateConfig, preset
+from edgesdk.cloud.config import preset
 from edgesdk.cloud.evaluate import evaluate_levels
-from edgesdk.cloud.tokenizer import import_tokenizer, to_tokenizers
-from edgesdk.cloud.workdir import fingerprint
 from edgesdk.errors import ModelError
-from edgesdk.formats import Artifact
-from edgesdk.formats.writer import FORMAT_VERSION
 
 console = Console(highlight=False, width=150)
 PEER = "llama.cpp"
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What both sides compress. calibration, test: texts; neither side may calibrate on the second."""
-
-    name: str
-    source: Path
-    calibration: Path
-    test: Path
-    window_tokens: int
-    details: dict[str, Any]
-
-    def windows(self, n_windows: int) -> Any:
-        """(n_windows, window_tokens) of the test text, spread over it: the windows of benchmarks/ladder.py."""
-        checkpoint = open_checkpoint(str(self.source))
-        library = to_tokenizers(import_tokenizer(checkpoint.tokenizer_files, chat_template=None))
-
-        def tokenize(text: str) -> list[int]:
-            return list(library.encode(text, add_special_tokens=False).ids)
-
-        return text_windows(self.test, tokenize, n_windows, self.window_tokens)
-
-
-def find_subject(name: str) -> Subject:
-    """The model of that name; what is missing is written, but the trained model only by `make train-bench-model`."""
-    if name == "smollm2":
-        demo = open_checkpoint("smollm2").source
-        source = write_neutral(demo.path, BENCH.parent / "neutral" / "smollm2.gguf")
-        details = {"from": demo.origin, "source": "all channels permuted at random, F32 (benchmarks/neutral.py)"}
-        return Subject(name, source, calibration_text(), evaluation_text(), 1024, details)
-    folder = BENCH.parent / "bench-model"
-    if not (folder / "model.json").is_file():
-        raise SystemExit(f"error: no trained model in {folder}\nhint: run `make train-bench-model` (half an hour)")
-    details = json.loads((folder / "model.json").read_text("utf-8"))
-    texts = folder / "calibration.txt", folder / "test.txt"
-    return Subject(name, folder / "model-f32.gguf", *texts, int(details["context"]), details)
+UNIQL_RATES = (0.05, 0.15, 0.25, 0.35)
 
 
 def peer_points(subject: Subject, folder: Path, source: StoredSource, formats: Sequence[str]) -> list[Point]:
@@ -109,42 +64,6 @@ def _peer_point(file: PeerFile, source: StoredSource) -> Point | None:
         kept.write_text(json.dumps(asdict(score_decoder(decoder, source))), "utf-8")
     score = Score(**json.loads(kept.read_text("utf-8")))
     return Point(PEER, file.name, file.tensor_bytes, file.file_bytes, score, file.types, file.fallbacks)
-
-
-def our_points(name: str, path: Path, source: StoredSource) -> list[Point]:
-    """Every level of an artifact, measured through the engine; smallest first."""
-    levels = Artifact.open(path).levels
-    with StepProgress() as progress:
-        quality, _ = evaluate_levels(
-            path,
-            range(len(levels)),
-            source.windows,
-            source,
-            lambda done, total: progress(f"measure {name}", done, total),
-        )
-    return [
-        Point(name, f"level {q.level}", level.mapped_bytes, level.file_bytes, Score(q.perplexity, q.kl, q.top1))
-        for level, q in zip(levels, quality, strict=True)
-    ]
-
-
-def build(preset_name: str, subject: Subject, folder: Path) -> Path:
-    """Builds an artifact with a preset of the compiler; one of the same settings, newer than the source, is kept.
-
-    The build itself evaluates one window only: all of them are measured here.
-    """
-    config = preset(preset_name)
-    config = replace(
-        config,
-        calibrate=replace(config.calibrate, text=str(subject.calibration)),
-        evaluate=EvaluateConfig(str(subject.test), 1, subject.window_tokens),
-    )
-    out = folder / f"{preset_name}-{fingerprint(config, FORMAT_VERSION)}"
-    if (out / "model.edge").is_file() and (out / "model.edge").stat().st_mtime > subject.source.stat().st_mtime:
-        return out / "model.edge"
-    console.print(f"building {preset_name}")
-    with StepProgress() as progress:
-        return build_model(str(subject.source), out, config, work=folder / "work", progress=progress)
 
 
 def cross_check(path: Path, level: Point, subject: Subject, source: StoredSource) -> dict[str, Any]:
@@ -175,6 +94,23 @@ def figures(verdicts: Sequence[Verdict], command: str) -> list[Figure]:
         ours, theirs = level.score.perplexity, peer.score.perplexity
         name = f"perplexity of {verdict.ladder} in the {peer.mapped_bytes} bytes of {peer.name}"
         made.append(Figure(name, ours, theirs, theirs / ours, 1.0, "ppl", command))
+    return made
+
+
+def uniql_figures(ladders: Sequence[Sequence[Point]], command: str) -> list[Figure]:
+    """KL of UniQL's recipe over that of our level with no more bytes, at rates of its own ladder; wanted: 2."""
+    recipe = next((ladder for ladder in ladders if ladder[0].ladder == "uniql"), None)
+    made = []
+    for ladder in ladders if recipe else ():
+        if ladder is recipe:
+            continue
+        for rate in UNIQL_RATES:
+            theirs = min(recipe, key=lambda level: abs(level.rate - rate))
+            ours = best_within(ladder, theirs.mapped_bytes)
+            if ours is not None:
+                name = f"KL of {ladder[0].ladder} in the {theirs.mapped_bytes} bytes of UniQL's recipe at rate {rate}"
+                ratio = theirs.score.kl / max(ours.score.kl, 1e-9)
+                made.append(Figure(name, ours.score.kl, theirs.score.kl, ratio, 2.0, "nats", command))
     return made
 
 
@@ -220,7 +156,7 @@ def main() -> None:
     peers = peer_points(subject, folder / "peer", source, arguments.formats)
     show(peers, [], source.perplexity)
     for name in arguments.preset or ([] if paths else ["default"]):
-        paths[name] = str(build(name, subject, folder))
+        paths[name] = str(build(name, preset(name), subject, folder))
     ladders = [our_points(name, Path(path), source) for name, path in paths.items()]
     check = cross_check(Path(next(iter(paths.values()))), ladders[0][-1], subject, source)
     report(subject, folder, peers, ladders, source, check)
@@ -247,6 +183,8 @@ def report(
                 f"levels of {smallest.ladder} that are smaller than anything of the peer: {len(alone)}, "
                 f"down to {smallest.mapped_bytes / 1e6:.1f} MB at perplexity {smallest.score.perplexity:.2f}"
             )
+    against_uniql = uniql_figures(ladders, command)
+    lines += [f"{f.figure}: {f.ours:.4f}, theirs {f.peer:.4f}, ratio {f.ratio:.2f}" for f in against_uniql]
     for line in (*lines, *(f"check: {name}: {value}" for name, value in check.items())):
         console.print(line)
     text = f"{subject.test.name}, {len(source.windows)} windows of {source.windows.shape[1]} tokens"
@@ -267,7 +205,8 @@ def report(
     }
     (folder / "points.json").write_text(json.dumps(points, indent=1, allow_nan=False) + "\n", "utf-8")
     name = "quality" if subject.name == "smollm2" else f"quality-{subject.name}"
-    console.print(f"wrote {write_figures(name, figures(verdicts, command))}, {folder / 'points.json'} and {picture}")
+    written = write_figures(name, figures(verdicts, command) + against_uniql)
+    console.print(f"wrote {written}, {folder / 'points.json'} and {picture}")
 
 
 def _sha256(path: Path) -> str:

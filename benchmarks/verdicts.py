@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 from scores import Score
 
-__all__ = ["Point", "Verdict", "judge", "sizes_without_rival"]
+__all__ = ["Point", "Verdict", "best_within", "judge", "perplexity_at", "sizes_without_rival"]
 
 
 @dataclass(frozen=True)
@@ -17,6 +19,7 @@ class Point:
     ladder: the artifact's name, or "llama.cpp"      name: the level, or the peer's format
     mapped_bytes: of a level what it maps (its tokenizer is part of it), of a peer's file its tensors
     file_bytes: of a level how much of the file must be there; of a peer's file all of it
+    rate: share of block weight bytes that a level gives up
     types: of a peer's matrices       fallbacks: of those whose columns the format's blocks of 256 do not divide
     """
 
@@ -27,6 +30,7 @@ class Point:
     score: Score
     types: Mapping[str, int] = field(default_factory=dict)
     fallbacks: Mapping[str, int] = field(default_factory=dict)
+    rate: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -54,14 +58,22 @@ class Verdict:
         return f"{theirs}: {self.ladder} {mine}: {'pass' if self.passed else 'FAIL'}"
 
 
+def best_within(ladder: Sequence[Point], mapped_bytes: int) -> Point | None:
+    """The level with the least KL among those that map no more."""
+    fitting = [level for level in ladder if level.mapped_bytes <= mapped_bytes]
+    return min(fitting, key=lambda level: level.score.kl, default=None)
+
+
 def judge(peers: Sequence[Point], ladder: Sequence[Point]) -> list[Verdict]:
     """One verdict per point of the peer. ladder: all levels of one artifact."""
-    verdicts = []
-    for peer in peers:
-        fitting = [level for level in ladder if level.mapped_bytes <= peer.mapped_bytes]
-        best = min(fitting, key=lambda level: level.score.kl, default=None)
-        verdicts.append(Verdict(peer, ladder[0].ladder, best))
-    return verdicts
+    return [Verdict(peer, ladder[0].ladder, best_within(ladder, peer.mapped_bytes)) for peer in peers]
+
+
+def perplexity_at(ladder: Sequence[Point], mapped_bytes: int) -> float:
+    """Of a ladder at exactly these bytes: log-linear between its levels on either side, flat beyond its ends."""
+    points = sorted(ladder, key=lambda level: level.mapped_bytes)
+    sizes = [float(level.mapped_bytes) for level in points]
+    return math.exp(float(np.interp(mapped_bytes, sizes, [math.log(level.score.perplexity) for level in points])))
 
 
 def sizes_without_rival(peers: Sequence[Point], ladder: Sequence[Point]) -> list[Point]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -318,13 +317,21 @@ def _ladder(
     steps: _Steps,
 ) -> list[LevelPlan]:
     settings = config.allocate
-    path = WorkDirectory(root, "ladder", fingerprint(key, settings, asdict(full))).path("ladder.json")
-    if not path.exists():
+    work = WorkDirectory(root, "ladder", fingerprint(key, settings, asdict(full)))
+    # Losses do not depend on how the ladder walks: its other settings can change without measuring again.
+    measured = replace(settings, method="", axes="", max_rate=0.0, step=0.0, max_file_growth=0.0)
+    kept = WorkDirectory(root, "losses", fingerprint(key, measured, asdict(full)))
+
+    def costs() -> list[tuple[int | None, str, list[tuple[int, float]]]]:
+        quantized("allocate", lower_plans(full, settings.min_bits))
+        text = windows[: settings.cost_windows]
+        found = bit_losses(ordered, weights, full, text, settings.min_bits, steps.report("allocate"))
+        return [(*name, list(losses.items())) for name, losses in found.items()]
+
+    def plans() -> list[dict[str, Any]]:
         losses: BitLosses = {}
         if settings.method == "measured" and settings.axes != "width":
-            quantized("allocate", lower_plans(full, settings.min_bits))
-            text = windows[: settings.cost_windows]
-            losses = bit_losses(ordered, weights, full, text, settings.min_bits, steps.report("allocate"))
+            losses = {(index, role): dict(own) for index, role, own in kept.remember("bits.json", costs)}
         inputs = AllocateInputs(
             sizes,
             settings,
@@ -334,8 +341,10 @@ def _ladder(
             windows[: settings.n_windows, : settings.window_tokens],
             full,
             losses,
+            kept,
             steps.report("allocate"),
         )
         made = dict.fromkeys(ALLOCATE[settings.method](inputs))  # coarse axes can make levels equal
-        write_json(path, [asdict(plan) for plan in made])
-    return [LevelPlan.from_json(plan) for plan in json.loads(path.read_text("utf-8"))]
+        return [asdict(plan) for plan in made]
+
+    return [LevelPlan.from_json(plan) for plan in work.remember("ladder.json", plans)]

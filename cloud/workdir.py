@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,12 @@ class WorkDirectory:
     def has(self, name: str) -> bool:
         """True when the result was finished by an earlier run."""
         return self.path(name).exists()
+
+    def remember(self, name: str, make: Callable[[], Any]) -> Any:
+        """The JSON value of that name; it is made and stored when no earlier run did."""
+        if not self.has(name):
+            write_json(self.path(name), make())
+        return json.loads(self.path(name).read_text("utf-8"))
 
     def save(self, name: str, tensors: Mapping[str, Tensor], fields: Mapping[str, Any] | None = None) -> None:
         """Stores tensors and JSON fields as one safetensors file."""

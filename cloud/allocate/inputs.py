@@ -10,6 +10,7 @@ from torch import Tensor
 from edgesdk.cloud.config import AllocateConfig
 from edgesdk.cloud.reference import Decoder
 from edgesdk.cloud.sizes import Allocation, LevelPlan, PackedSizes
+from edgesdk.cloud.workdir import WorkDirectory
 
 __all__ = ["AllocateInputs", "BitLosses"]
 
@@ -23,6 +24,7 @@ class AllocateInputs:
 
     layer_similarity: mean cosine between each layer's input and output. sizes: what each cut saves.
     full: the full level; bit_losses: of bits below those of the full level, empty where bits are no axis
+    work: where losses that were measured are kept: other settings of the ladder can use them
     """
 
     sizes: PackedSizes
@@ -33,6 +35,7 @@ class AllocateInputs:
     windows: Tensor
     full: LevelPlan
     bit_losses: BitLosses
+    work: WorkDirectory
     progress: Callable[[int, int], None] | None = None
 
     def level_bytes(self, allocation: Allocation) -> int:

@@ -46,20 +46,27 @@ def _curves(inputs: AllocateInputs) -> list[dict[tuple[int, ...], float]]:
     config, full = inputs.sizes.config, inputs.full.kept
     if inputs.settings.axes == "bits":
         return [{kept: 0.0} for kept in full]
-    meter = LossMeter.start(inputs.decoder, inputs.moments, inputs.windows)
-    candidates = [
-        Candidate(index, kept)
-        for index, block in enumerate(config.blocks)
-        for kept in _measured_states(block, full[index], inputs.settings.fractions)
-    ]
-    base, losses = meter.measure(full, candidates, inputs.progress)
-    measured = {(c.index, c.kept): max(loss - base, 1e-9) for c, loss in zip(candidates, losses, strict=True)}
+    rows = inputs.work.remember("sizes.json", lambda: _measure(inputs))
+    measured = {(index, tuple(kept)): loss for index, kept, loss in rows}
     found = []
     for index, block in enumerate(config.blocks):
         own = {kept: loss for (i, kept), loss in measured.items() if i == index}
-        shapes = loss_shape(block, meter.decoder.block_weights(index), inputs.moments(index))
+        shapes = loss_shape(block, inputs.decoder.block_weights(index), inputs.moments(index))
         found.append(_block_losses(block, full[index], own, shapes))
     return found
+
+
+def _measure(inputs: AllocateInputs) -> list[tuple[int, tuple[int, ...], float]]:
+    """Index, kept sizes and loss (KL) of single cuts of blocks."""
+    meter = LossMeter.start(inputs.decoder, inputs.moments, inputs.windows)
+    full = inputs.full.kept
+    candidates = [
+        Candidate(index, kept)
+        for index, block in enumerate(inputs.sizes.config.blocks)
+        for kept in _measured_states(block, full[index], inputs.settings.fractions)
+    ]
+    base, losses = meter.measure(full, candidates, inputs.progress)
+    return [(c.index, c.kept, max(loss - base, 1e-9)) for c, loss in zip(candidates, losses, strict=True)]
 
 
 def _measured_states(block: Block, kept: tuple[int, ...], fractions: Sequence[float]) -> list[tuple[int, ...]]:

@@ -132,6 +132,36 @@ def test_a_verdict_takes_the_best_level_that_maps_no_more(module) -> None:
     assert [p.name for p in verdicts.sizes_without_rival(peers[:3], ladder)] == ["level 0", "level 1", "level 2"]
 
 
+def test_our_kl_is_set_against_uniqls_recipe_at_equal_bytes(module) -> None:
+    recipe = [
+        replace(point(module, "uniql", f"level {i}", 50 + i, 40.0, 0.9 - 0.1 * i), rate=0.4 - 0.05 * i)
+        for i in range(9)
+    ]
+    ours = [point(module, "default", f"level {i}", 49 + 2 * i, 30.0, 0.3 - 0.05 * i) for i in range(6)]
+    figures = module("quality").uniql_figures([ours, recipe], "command")
+    # Rates 0.05, 0.15, 0.25, 0.35 are levels 7, 5, 3, 1 of 57, 55, 53, 51 bytes: levels 4, 3, 2, 1 of ours fit.
+    assert [(round(f.ours, 3), round(f.peer, 3)) for f in figures] == [(0.1, 0.2), (0.15, 0.4), (0.2, 0.6), (0.25, 0.8)]
+    assert [f.ratio >= f.target for f in figures] == [True] * 4
+    assert module("quality").uniql_figures([ours], "command") == []
+
+
+def test_a_gap_is_measured_at_equal_bytes(module) -> None:
+    growth = module("growth")
+    free = [
+        point(module, "free", f"level {i}", size, perplexity, 0.1)
+        for i, (size, perplexity) in enumerate(((50, 40.0), (100, 10.0)))
+    ]
+    assert module("verdicts").perplexity_at(free, 75) == pytest.approx(20)
+    assert module("verdicts").perplexity_at(free, 10) == 40
+    limited = [
+        replace(point(module, "limited", "level 0", 75, 22.0, 0.1), rate=0.5),
+        point(module, "limited", "level 1", 100, 10.0, 0.1),
+    ]
+    figures = growth.compare({0.6: limited, 0.3: limited, growth.UNLIMITED: free})
+    assert [f.ratio for f in figures] == [pytest.approx(r) for r in (20 / 22, 1.0, 20 / 22, 1.0)]
+    assert [f.target for f in figures] == [growth.TARGET, growth.FULL_TARGET, None, None]
+
+
 def test_a_peers_file_says_where_its_blocks_do_not_fit(module, tmp_path) -> None:
     path = tmp_path / "Q4_K_M.gguf"
     writer = gguf.GGUFWriter(path, "llama")

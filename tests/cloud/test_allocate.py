@@ -57,6 +57,7 @@ def descent(
         torch.zeros(0),
         FULL,
         bits,
+        None,  # type: ignore[arg-type]  # and measures nothing
     )
     return Descent(inputs, sizes)
 
