@@ -3,8 +3,8 @@
     python benchmarks/recover.py [--epochs 4] [--windows 8]
 
 Both are calibrated on WikiText-2's validation split; measured are its test split and the text that the second model of
-the quality benchmark is tested on (`make train-bench-model` fetches it). The full level is not distilled in either: it
-is the same to the bit. Writes build/bench/recover.json; `make bench-recover` runs it.
+the quality benchmark is tested on (`make train-bench-model` fetches it). Scales are distilled in neither.
+Writes build/bench/recover.json; `make bench-recover` runs it.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ COMMAND = "python benchmarks/recover.py"
 console = Console(highlight=False, width=150)
 
 
-def configuration(n_level_epochs: int) -> BuildConfig:
+def configuration(n_epochs: int) -> BuildConfig:
     """The default ladder in coarse steps."""
     base = preset("default")
     allocate = replace(base.allocate, step=0.05)
-    return replace(base, allocate=allocate, tune=replace(base.tune, n_epochs=0, n_level_epochs=n_level_epochs))
+    recover = replace(base.recover, n_epochs=n_epochs)
+    return replace(base, allocate=allocate, tune=replace(base.tune, n_epochs=0), recover=recover)
 
 
 def main() -> None:

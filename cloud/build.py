@@ -34,7 +34,7 @@ from edgesdk.cloud.sample import sample_windows
 from edgesdk.cloud.sizes import LevelPlan, PackedSizes, full_allocation, model_weights
 from edgesdk.cloud.stored import StoredWeights, codes_name, save_codes
 from edgesdk.cloud.tokenizer import ArtifactTokenizer, import_tokenizer, to_tokenizers
-from edgesdk.cloud.tune import WIDE_BITS, Student, tune_scales, widen
+from edgesdk.cloud.tune import WIDE_BITS, Student, train_adapters, tune_scales, widen
 from edgesdk.cloud.workdir import WorkDirectory, fingerprint, write_json
 from edgesdk.errors import ModelError, UsageError
 from edgesdk.formats.verify import verify_artifact
@@ -88,13 +88,14 @@ def build_model(
         differences = check_unchanged(source, ordered.sort, evaluation[:1, :_CHECK_TOKENS])
     key = [*key, config.rank, config.quantize.method, config.quantize.group, config.quantize.damping]
     weights = StoredWeights(WorkDirectory(root, "codes", fingerprint(key)))
+    adapters: WorkDirectory | None = None
     sizes = PackedSizes(model_config, config.quantize.group)
 
     def quantized(step: str, plans: Sequence[LevelPlan]) -> None:
         """Makes the codes of every weight that the plans use and that no earlier step made."""
         wanted = dict.fromkeys(version for plan in plans for version in _versions(model_config, plan))
-        quantize_blocks(model, config, calibration, weights.codes, wanted, steps.report(step))
-        _quantize_model(config, source, calibration, weights.codes, plans)
+        quantize_blocks(model, config, calibration, weights.codes, wanted, steps.report(step), adapters)
+        _quantize_model(config, source, calibration, weights.model or weights.codes, plans)
 
     with steps.timed("quantize"):
         full = LevelPlan.of(
@@ -106,6 +107,16 @@ def build_model(
             quantized("quantize", [full])
     with steps.timed("allocate"):
         ladder = _ladder(config, sizes, ordered, calibration, weights, full, quantized, windows, root, key, steps)
+    with steps.timed("recover"):
+        if config.recover.n_epochs:
+            key = [*key, config.recover, [asdict(plan) for plan in ladder]]
+            trained = WorkDirectory(root, "adapters", fingerprint(key))
+            student = Student.start(ordered, weights, ladder)
+            train_adapters(source, student, windows, config.recover, trained, steps.report("recover"))
+            adapters = trained
+            ordered = SortedModel(source, calibration, config.rank.method, adapters)
+            weights = StoredWeights(WorkDirectory(root, "codes", fingerprint(key)), model=weights.codes)
+            quantized("recover", ladder)
     with steps.timed("tune"):
         if config.tune.n_epochs or config.tune.n_level_epochs:
             tuned = WorkDirectory(root, "tuned", fingerprint(key, config.tune, [asdict(plan) for plan in ladder]))

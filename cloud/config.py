@@ -15,6 +15,7 @@ __all__ = [
     "EvaluateConfig",
     "QuantizeConfig",
     "RankConfig",
+    "RecoverConfig",
     "TuneConfig",
     "preset",
 ]
@@ -81,7 +82,7 @@ class TuneConfig:
 
     wide_share: of all elements of block weights, chosen on wide_windows windows; 0: all stay at 4 bits
     n_epochs: times that the full level sees all calibration windows, batch_windows at once; 0: scales stay as they are
-    n_level_epochs: times that levels below do, to tune what only they use (recovery; RECOVER_EPOCHS when asked for)
+    n_level_epochs: times that levels below do, to tune what only they use
     rate: largest relative change of a scale or gain in one step
     """
 
@@ -94,8 +95,24 @@ class TuneConfig:
     seed: int = 0
 
 
-RECOVER_EPOCHS = 4
-"""TuneConfig.n_level_epochs of `edgesdk build --recover`."""
+@dataclass(frozen=True)
+class RecoverConfig:
+    """Adapters (LoRA) that are trained through levels drawn at random, and merged before quantization.
+
+    n_epochs: times that they see all calibration windows, batch_windows at once; 0: no recovery
+    rank, alpha: of the adapters; rate: of Adam; seed: of their start, of the levels and of the order of the text
+    """
+
+    n_epochs: int = 0
+    rank: int = 8
+    alpha: float = 16.0
+    rate: float = 1e-3
+    batch_windows: int = 2
+    seed: int = 0
+
+
+RECOVER_EPOCHS = 3
+"""RecoverConfig.n_epochs of `edgesdk build --recover`."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +132,7 @@ class BuildConfig:
     rank: RankConfig = field(default_factory=RankConfig)
     allocate: AllocateConfig = field(default_factory=AllocateConfig)
     quantize: QuantizeConfig = field(default_factory=QuantizeConfig)
+    recover: RecoverConfig = field(default_factory=RecoverConfig)
     tune: TuneConfig = field(default_factory=TuneConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     repair_bias: bool = True  # each level gets the bias that stands in for the mean of what it gave up

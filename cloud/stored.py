@@ -33,14 +33,19 @@ def save_codes(work: WorkDirectory, index: int | None, role: str, weight: Quanti
 
 @dataclass(frozen=True)
 class StoredWeights:
-    """codes: every weight in the bits that it was quantized to; tuned: scales and norms, once tuned."""
+    """codes: every weight in the bits that it was quantized to; tuned: scales and norms, once tuned.
+
+    model: where embedding and head lie, if not in `codes`
+    """
 
     codes: WorkDirectory
     tuned: WorkDirectory | None = None
+    model: WorkDirectory | None = None
 
     def weight(self, index: int | None, role: str, bits: int) -> QuantizedWeight:
         """One weight in file order."""
-        tensors, fields = self.codes.load(codes_name(index, role, bits))
+        work = self.model if index is None and self.model is not None else self.codes
+        tensors, fields = work.load(codes_name(index, role, bits))
         scales = tensors["scales"]
         if self.tuned is not None and index is not None:
             name = f"{role}.{bits}.scales"

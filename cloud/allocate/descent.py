@@ -1,7 +1,8 @@
 """The greedy walk from the full level down: always the step with the least loss per byte, of all blocks and all axes.
 
 A block's state is the sizes that it keeps and the bits of its weights. Losses of sizes and of bits add up, and each
-block's steps follow the lower convex hull of (bytes, loss) among the states that nest below the present one.
+block's steps follow the lower convex hull of (bytes, loss) among the states that nest below the present one. Where the
+file may not grow as much as bits would like, a price on its bytes leaves room to those that need it most.
 """
 
 from __future__ import annotations
@@ -20,11 +21,16 @@ __all__ = ["Descent"]
 
 @dataclass(frozen=True)
 class _Block:
-    """All states of a block: sizes (n_states, n_axes), place in the chain of bits (n_states,), bytes and losses."""
+    """All states of a block: sizes (n_states, n_axes), place in the chain of bits (n_states,), and losses.
+
+    bits, weight_bytes: of each weight, (n_states, n_weights); n_bytes: their sums
+    """
 
     chain: list[tuple[int, ...]]
     sizes: NDArray[np.int64]
     places: NDArray[np.int64]
+    bits: NDArray[np.int64]
+    weight_bytes: NDArray[np.int64]
     n_bytes: NDArray[np.int64]
     losses: NDArray[np.float64]
 
@@ -33,34 +39,57 @@ class _Block:
         same = (self.sizes == np.asarray(kept)).all(1) & (self.places == self.chain.index(bits))
         return int(np.flatnonzero(same)[0])
 
-    def next(self, state: int, may_change_bits: bool) -> tuple[float, int] | None:
-        """Least loss per byte and the state that it leads to; None: nothing is left to give up."""
+    def next(self, state: int, may_change_bits: bool, price: float) -> tuple[float, int] | None:
+        """Least loss per byte and the state that it leads to; None: nothing is left to give up.
+
+        price: what a byte of the file adds to the loss: of weights in bits that `state` does not have
+        """
         below = (self.sizes <= self.sizes[state]).all(1) & (self.n_bytes < self.n_bytes[state])
         below &= self.places >= self.places[state] if may_change_bits else self.places == self.places[state]
         if not below.any():
             return None
         found = np.flatnonzero(below)
-        slopes = (self.losses[found] - self.losses[state]) / (self.n_bytes[state] - self.n_bytes[found])
+        grown = (self.weight_bytes[found] * (self.bits[found] != self.bits[state])).sum(1)
+        lost = self.losses[found] - self.losses[state] + price * grown
+        slopes = lost / (self.n_bytes[state] - self.n_bytes[found])
         best = int(np.argmin(slopes))
         return float(slopes[best]), int(found[best])
 
 
 class Descent:
-    """plan: where the walk is. size_losses: per block, the loss of every combination of sizes."""
+    """plan: where the walk is. size_losses: per block, the loss of every combination of sizes.
 
-    def __init__(self, inputs: AllocateInputs, size_losses: Sequence[Mapping[tuple[int, ...], float]]) -> None:
-        self._inputs = inputs
+    price: of a byte of the file, in the unit of losses (KL)
+    """
+
+    def __init__(
+        self, inputs: AllocateInputs, size_losses: Sequence[Mapping[tuple[int, ...], float]], price: float = 0.0
+    ) -> None:
+        self._inputs, self._price = inputs, price
         self.plan = inputs.full
-        sizes, full = inputs.sizes, inputs.full
+        full = inputs.full
         self._blocks = [_block(inputs, index, losses) for index, losses in enumerate(size_losses)]
         self._states = [block.find(full.kept[i], full.bits[i]) for i, block in enumerate(self._blocks)]
         self._frozen = [False] * len(self._blocks)
         self._next: dict[int, tuple[float, int]] = {}
         for index in range(len(self._blocks)):
             self._look(index)
-        whole = sizes.level(full.kept, full.bits) + sum(sizes.model_weight(bits) for bits in full.model_bits)
-        self._room = inputs.settings.max_file_growth * whole
+        self._room = inputs.settings.max_file_growth * self.mapped_bytes
         self._level = full  # the smallest level so far: what the next one has in other bits is stored beside it
+
+    @property
+    def loss(self) -> float:
+        """The estimated KL of the plan."""
+        blocks = sum(float(b.losses[state]) for b, state in zip(self._blocks, self._states, strict=True))
+        names = model_weights(self._inputs.sizes.config)
+        own = zip(names, self.plan.model_bits, strict=True)
+        return blocks + sum(self._inputs.bit_losses.get((None, name), {}).get(bits, 0.0) for name, bits in own)
+
+    @property
+    def mapped_bytes(self) -> int:
+        """Of the plan's weights."""
+        sizes = self._inputs.sizes
+        return sizes.level(self.plan.kept, self.plan.bits) + sum(map(sizes.model_weight, self.plan.model_bits))
 
     def step(self) -> bool:
         """Takes the cheapest step; False: nothing is left to give up."""
@@ -90,7 +119,7 @@ class Descent:
 
     def _look(self, index: int) -> None:
         """Finds the cheapest next step of a block."""
-        found = self._blocks[index].next(self._states[index], not self._frozen[index])
+        found = self._blocks[index].next(self._states[index], not self._frozen[index], self._price)
         if found is None:
             self._next.pop(index, None)
         else:
@@ -114,7 +143,8 @@ class Descent:
             now = self.plan.model_bits[position]
             for bits in (b for b in losses if b < now):
                 saved = self._inputs.sizes.model_weight(now) - self._inputs.sizes.model_weight(bits)
-                slope = (losses[bits] - losses[now]) / saved
+                lost = losses[bits] - losses[now] + self._price * self._inputs.sizes.model_weight(bits)
+                slope = lost / saved
                 own = self.plan.model_bits
                 plan = replace(self.plan, model_bits=(*own[:position], bits, *own[position + 1 :]))
                 if (best is None or slope < best[0]) and self._growth(plan) <= self._room:
@@ -142,15 +172,17 @@ def _block(inputs: AllocateInputs, index: int, size_losses: Mapping[tuple[int, .
     even = (4,) * len(chain[0][0])
     whole = np.array(sizes.weights(index, inputs.full.kept[index], even), np.float64)
     shares = np.array([sizes.weights(index, k, even) for k in kept], np.float64) / whole
-    n_bytes, losses = [], []
+    weight_bytes, losses = [], []
     for bits, bit_losses in chain:
-        n_bytes.append([sizes.block(index, k, bits) for k in kept])
+        weight_bytes += [sizes.weights(index, k, bits) for k in kept]
         losses.append(np.array(list(size_losses.values())) + shares @ np.array(bit_losses))
     return _Block(
         [bits for bits, _ in chain],
         np.array(kept * len(chain), np.int64),
         np.repeat(np.arange(len(chain)), len(kept)),
-        np.array(n_bytes, np.int64).reshape(-1),
+        np.repeat(np.array([bits for bits, _ in chain], np.int64), len(kept), axis=0),
+        np.array(weight_bytes, np.int64),
+        np.array(weight_bytes, np.int64).sum(1),
         np.concatenate(losses),
     )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from torch import Tensor
@@ -22,23 +23,56 @@ from edgesdk.cloud.sizes import LevelPlan
 
 __all__ = ["allocate"]
 
+_PRICES = (0.01, 0.03, 0.1, 0.3)  # of a byte of the file, in mean losses of a mapped byte
+_LEAST = 1e-3  # nats per token
 _TRUST = np.log(3.0)  # how far a slighter cut may stray from the second-order curve through the deepest one
 
 
 def allocate(inputs: AllocateInputs) -> list[LevelPlan]:
-    """The ladder, smallest level first."""
+    """The ladder, smallest level first: of several prices of file bytes the one with the least losses."""
+    curves = _curves(inputs)
+    free = _walk(inputs, curves, 0.0)
+    steepest = free.losses[-1] / max(1, free.n_bytes[0] - free.n_bytes[-1])
+    walks = [free, *(_walk(inputs, curves, share * steepest) for share in _PRICES if inputs.bit_losses)]
+    return _best(walks).ladder[::-1]
+
+
+@dataclass(frozen=True)
+class _Walk:
+    """A ladder from the full level down, with the mapped bytes of each level's weights and its estimated loss."""
+
+    ladder: list[LevelPlan]
+    n_bytes: list[int]
+    losses: list[float]
+
+
+def _walk(inputs: AllocateInputs, curves: Sequence[Mapping[tuple[int, ...], float]], price: float) -> _Walk:
     sizes, settings = inputs.sizes, inputs.settings
     rates = target_rates(settings.max_rate, settings.step)[::-1]  # ascending from 0
     total = inputs.level_bytes(inputs.full.kept)
-    descent = Descent(inputs, _curves(inputs))
-    ladder = [inputs.full]
+    descent = Descent(inputs, curves, price)
+    walk = _Walk([inputs.full], [descent.mapped_bytes], [descent.loss])
     for rate in rates[1:]:
         while sizes.level(descent.plan.kept, descent.plan.bits) > (1 - rate) * total:
             if not descent.step():
-                return ladder[::-1]
-        ladder.append(descent.plan)
+                return walk
+        walk.ladder.append(descent.plan)
+        walk.n_bytes.append(descent.mapped_bytes)
+        walk.losses.append(descent.loss)
         descent.keep_level()
-    return ladder[::-1]
+    return walk
+
+
+def _best(walks: Sequence[_Walk]) -> _Walk:
+    """The least mean logarithm of the loss over sizes that all of them have."""
+    smallest = max(walk.n_bytes[-1] for walk in walks)
+    sizes = [n for n in walks[0].n_bytes[1:] if n >= smallest]
+
+    def mean(walk: _Walk) -> float:
+        logs = np.log(np.maximum(walk.losses[::-1], _LEAST))
+        return float(np.mean(np.interp(sizes, walk.n_bytes[::-1], logs)))
+
+    return min(walks, key=mean) if sizes else walks[0]
 
 
 def _curves(inputs: AllocateInputs) -> list[dict[tuple[int, ...], float]]:

@@ -13,16 +13,26 @@ from edgesdk.cloud.reference import MATRICES, Decoder, cast_matrices, product_dt
 __all__ = ["divergence_gradients"]
 
 _CHUNK_TOKENS = 512
+_LEAST = 1e-3  # nats per token: below, a relative gradient would follow noise
 
 See = Callable[[int, Mapping[str, Tensor]], None]
 
 
-def divergence_gradients(source: Decoder, source_states: Tensor, student: Decoder, tokens: Tensor, see: See) -> float:
+def divergence_gradients(
+    source: Decoder,
+    source_states: Tensor,
+    student: Decoder,
+    tokens: Tensor,
+    see: See,
+    *,
+    relative: bool = False,
+) -> float:
     """Mean KL(source || student) in nats per token of `tokens` (batch, n_tokens), and its gradients.
 
     source_states: (batch, n_tokens, d_model), the source's residual stream after its last block
     see(index, gradients) is called for each block from the last to the first: the gradients of its matrices and norm,
     by name, shaped like the weights in natural order. Inner activations are computed again on the way back.
+    relative: gradients of the logarithm of the KL
     """
     dtype = product_dtype()
     blocks, eps = student.config.blocks, student.config.norm_eps
@@ -33,6 +43,8 @@ def divergence_gradients(source: Decoder, source_states: Tensor, student: Decode
             inputs.append(x)
             x = run_block(block, cast_matrices(student.block_weights(index), dtype), x, eps)
     divergence, gradient = _head_gradient(source, student, source_states, x, dtype)
+    if relative:
+        gradient = gradient / max(divergence, _LEAST)
     for index in range(len(blocks) - 1, -1, -1):
         weights = dict(cast_matrices(student.block_weights(index), dtype))
         names = [name for name in weights if name in MATRICES or name == "norm"]

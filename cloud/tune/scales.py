@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -20,37 +19,14 @@ from edgesdk.cloud.quantize.block import file_order
 from edgesdk.cloud.quantize.grid import round_scale
 from edgesdk.cloud.reference import Decoder, mask_block, product_dtype
 from edgesdk.cloud.stored import scales_name
+from edgesdk.cloud.tune.adam import Adam, draw, rate_factor, shuffled_batches
 from edgesdk.cloud.tune.gradients import divergence_gradients
 from edgesdk.cloud.tune.student import Part, Student
 from edgesdk.cloud.workdir import WorkDirectory
 
 __all__ = ["tune_scales"]
 
-_BETAS = (0.9, 0.99)
-_WARM_UP = 4  # steps
-
 Progress = Callable[[int, int], None]
-
-
-@dataclass
-class _Adam:
-    """Adam (arXiv 1412.6980) on relative changes: a parameter p is held as p (1 + change)."""
-
-    change: Tensor
-    mean: Tensor = field(init=False)
-    square: Tensor = field(init=False)
-    count: int = 0
-
-    def __post_init__(self) -> None:
-        self.mean, self.square = torch.zeros_like(self.change), torch.zeros_like(self.change)
-
-    def step(self, gradient: Tensor, rate: float) -> None:
-        """gradient: of the change; rate: its largest size in this step."""
-        self.count += 1
-        self.mean.lerp_(gradient, 1 - _BETAS[0])
-        self.square.lerp_(gradient.square(), 1 - _BETAS[1])
-        mean = self.mean / (1 - _BETAS[0] ** self.count)
-        self.change -= rate * mean / ((self.square / (1 - _BETAS[1] ** self.count)).sqrt() + 1e-12)
 
 
 def tune_scales(
@@ -75,14 +51,14 @@ def tune_scales(
     top = len(student.ladder) - 1
     own = [k for k, level in enumerate(student.ladder) if level.bits != student.ladder[top].bits]
     phases = [(settings.n_epochs, [top]), (settings.n_level_epochs if own else 0, own)]
-    n_steps = sum(len(_batches(len(windows), n, settings)) for n, _ in phases)
+    per_epoch = math.ceil(len(windows) / settings.batch_windows)
+    n_steps = per_epoch * sum(n for n, _ in phases)
     done = 0
     for n_epochs, levels in phases:
-        batches = _batches(len(windows), n_epochs, settings)
-        drawn = _drawn(levels, len(batches), settings.seed)
+        batches = shuffled_batches(len(windows), n_epochs, settings.batch_windows, settings.seed)
+        drawn = draw(levels, len(batches), settings.seed)
         for count, (batch, level) in enumerate(zip(batches, drawn, strict=True), 1):
-            decay = 0.5 * (1 + math.cos(math.pi * (count - 1) / len(batches)))
-            rate = settings.rate * min(1.0, count / _WARM_UP) * decay
+            rate = settings.rate * rate_factor(count, len(batches))
             tuner.step(source, states[batch], windows[batch], level, rate)
             done += 1
             if progress:
@@ -92,19 +68,22 @@ def tune_scales(
 
 
 class _Tuner:
-    """What changes: the scales of every version that a level uses, and the norm gains."""
+    """What changes: the scales of every version that a level uses, and the norm gains.
+
+    A parameter p is held as p (1 + change), and the change is what is trained.
+    """
 
     def __init__(self, student: Student) -> None:
         self._student = student
-        self._scales: dict[tuple[int, str, int], _Adam] = {}
-        self._norms = [_Adam(torch.zeros_like(vectors["norm"])) for vectors in student.vectors]
+        self._scales: dict[tuple[int, str, int], Adam] = {}
+        self._norms = [Adam(torch.zeros_like(vectors["norm"])) for vectors in student.vectors]
 
     def step(self, source: Decoder, states: Tensor, tokens: Tensor, level: int, rate: float) -> None:
         """One step of the versions that a level uses: all at the top, else those that the top does not use."""
         student, blocks = self._student, source.config.blocks
         top = len(student.ladder) - 1
         plan = student.ladder[level]
-        decoder = student.decoder(level, self._scale, lambda index: self._norms[index].change)
+        decoder = student.decoder(level, self._scale, lambda index: self._norms[index].value)
 
         def see(index: int, gradients: Mapping[str, Tensor]) -> None:
             own = mask_block(blocks[index], {**student.vectors[index], **gradients}, plan.kept[index])
@@ -121,38 +100,21 @@ class _Tuner:
 
     def result(self, index: int) -> dict[str, Tensor]:
         """A block's tuned scales, by role and bits, and its norm gain."""
-        tensors = {"norm": self._student.vectors[index]["norm"] * (1 + self._norms[index].change)}
+        tensors = {"norm": self._student.vectors[index]["norm"] * (1 + self._norms[index].value)}
         for (block, role, bits), state in self._scales.items():
             if block == index:
                 scales = self._student.part(index, role, bits).scales
-                tensors[f"{role}.{bits}.scales"] = round_scale(scales * (1 + state.change)).half()
+                tensors[f"{role}.{bits}.scales"] = round_scale(scales * (1 + state.value)).half()
         return tensors
 
-    def _state(self, index: int, role: str, bits: int) -> _Adam:
+    def _state(self, index: int, role: str, bits: int) -> Adam:
         key = (index, role, bits)
         if key not in self._scales:
-            self._scales[key] = _Adam(torch.zeros_like(self._student.part(index, role, bits).scales))
+            self._scales[key] = Adam(torch.zeros_like(self._student.part(index, role, bits).scales))
         return self._scales[key]
 
     def _scale(self, index: int, role: str, bits: int) -> Tensor:
-        return self._state(index, role, bits).change
-
-
-def _drawn(levels: list[int], n_steps: int, seed: int) -> list[int]:
-    """Levels for so many steps: each comes up before any comes up again."""
-    generator = torch.Generator().manual_seed(seed)
-    drawn: list[int] = []
-    while len(drawn) < n_steps:
-        drawn += [levels[i] for i in torch.randperm(len(levels), generator=generator).tolist()]
-    return drawn[:n_steps]
-
-
-def _batches(n_windows: int, n_epochs: int, settings: TuneConfig) -> list[Tensor]:
-    generator = torch.Generator().manual_seed(settings.seed)
-    batches: list[Tensor] = []
-    for _ in range(n_epochs):
-        batches += torch.randperm(n_windows, generator=generator).split(settings.batch_windows)
-    return batches
+        return self._state(index, role, bits).value
 
 
 def _scale_gradient(gradient: Tensor, part: Part) -> Tensor:

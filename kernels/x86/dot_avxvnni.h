@@ -7,6 +7,7 @@ namespace {
 
 struct ByteDot {
     static constexpr int kFlip = 128;
+    static constexpr int kAhead = 8192;  // bytes of codes between a prefetch and its use, as measured (docs/SPEED.md)
     static __m256i prepare(__m256i w) { return w; }
     static __m256i add(__m256i sums, __m256i w, __m256i a) { return _mm256_dpbusd_avx_epi32(sums, w, a); }
     static __m256i add(__m256i sums, __m256i w, __m256i a, __m256i w2, __m256i a2) { return add(add(sums, w, a), w2, a2); }

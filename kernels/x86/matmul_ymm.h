@@ -1,6 +1,7 @@
 // The parts of matmul_driver.h for 256-bit registers: one register is 8 rows x 4 columns.
 // Include after the definition of `ByteDot` (8-bit codes) and `NarrowDot` (all others: values from -32 to 31): how the two
 // halves of a unit, 32 bytes of weights each, meet 4 activations each, repeated 8 times.
+//   kAhead: bytes of codes between a prefetch and its use
 //   kFlip: added to the weights (unsigned weights, and the sums start at -kFlip * sum(activations); or 0)
 //   Weight, prepare(w), add(sums, weights, a)    weights that meet several tokens
 //   once(a), add_once(sums, w, a)                activations that meet several weights; sums: two that are added at the end
@@ -71,7 +72,7 @@ struct Ymm {
         const __m256i start = _mm256_set1_epi32(-Dot::kFlip * *row.sums);
         __m256i sums[2][2] = {{start, _mm256_setzero_si256()}, {start, _mm256_setzero_si256()}};
         for (int u = 0; u < n_units; ++u, unit += Codes::kUnitBytes) {
-            if (Codes::kUnitBytes < 128) _mm_prefetch(reinterpret_cast<const char*>(unit + kPrefetchBytes), _MM_HINT_T0);
+            if constexpr (Codes::kUnitBytes < 128) _mm_prefetch(reinterpret_cast<const char*>(unit + Dot::kAhead), _MM_HINT_T0);
             const int8_t* columns = row.codes + 8 * u;
             const auto a = Dot::once(four_columns(columns)), b = Dot::once(four_columns(columns + 4));
             for (int part = 0; part < 2; ++part) Dot::add_once(sums[part], codes.read(unit, part, 0), a, codes.read(unit, part, 1), b);

@@ -10,7 +10,7 @@ import pytest
 import torch
 from tiny_model import tiny_config
 
-from edgesdk.cloud.allocate import AllocateInputs
+from edgesdk.cloud.allocate import AllocateInputs, measured
 from edgesdk.cloud.allocate.bits import lower_plans
 from edgesdk.cloud.allocate.descent import Descent
 from edgesdk.cloud.config import AllocateConfig
@@ -46,7 +46,10 @@ def size_losses(scale: float) -> list[dict[tuple[int, ...], float]]:
 
 
 def descent(
-    bits: Mapping[tuple[int | None, str], Mapping[int, float]], sizes: list[Any], growth: float = 10.0
+    bits: Mapping[tuple[int | None, str], Mapping[int, float]],
+    sizes: list[Any],
+    growth: float = 10.0,
+    price: float = 0.0,
 ) -> Descent:
     inputs = AllocateInputs(
         SIZES,
@@ -59,7 +62,7 @@ def descent(
         bits,
         None,  # type: ignore[arg-type]  # and measures nothing
     )
-    return Descent(inputs, sizes)
+    return Descent(inputs, sizes, price)
 
 
 def walk(found: Descent, every: int = 3) -> list[LevelPlan]:
@@ -117,6 +120,37 @@ def test_the_cheapest_axis_goes_first() -> None:
     sizes_first = descent(bit_losses(1.0), size_losses(1e-6))
     assert sizes_first.step()
     assert sizes_first.plan.bits == FULL.bits
+
+
+def test_a_price_of_file_bytes_turns_the_walk_from_bits_to_sizes() -> None:
+    cheap_bits = bit_losses(1e-6), size_losses(1e-3)
+    free, dear = descent(*cheap_bits), descent(*cheap_bits, price=1.0)
+    assert free.step()
+    assert dear.step()
+    assert free.plan.bits != FULL.bits
+    assert dear.plan.bits == FULL.bits
+    assert dear.plan.kept != FULL.kept
+
+
+def test_losses_and_bytes_are_those_of_the_plan() -> None:
+    found = descent(bit_losses(1e-3), size_losses(0.05))
+    assert (found.loss, found.mapped_bytes) == (0.0, BLOCK_BYTES + SIZES.model_weight(8))
+    steps = 0
+    while found.step() and steps < 30:
+        steps += 1
+    sizes = SIZES.level(found.plan.kept, found.plan.bits) + SIZES.model_weight(found.plan.model_bits[0])
+    assert found.mapped_bytes == sizes
+    assert found.loss > bit_losses(1e-3)[None, "embed"][found.plan.model_bits[0]]
+
+
+def test_the_walk_that_loses_least_at_the_same_bytes_is_taken() -> None:
+    walks = [
+        measured._Walk([FULL], [100, 80, 60], [0.0, 0.1, 0.5]),
+        measured._Walk([FULL], [100, 75, 50], [0.0, 0.2, 0.3]),  # worse at 80, by far better at 60
+        measured._Walk([FULL], [100, 81, 62], [0.0, 0.3, 0.9]),
+    ]
+    assert measured._best(walks) is walks[1]
+    assert measured._best(walks[::2]) is walks[0]
 
 
 def test_without_bits_only_sizes_change_and_without_sizes_only_bits() -> None:

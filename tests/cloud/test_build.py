@@ -24,6 +24,7 @@ from edgesdk.cloud.config import (
     EvaluateConfig,
     QuantizeConfig,
     RankConfig,
+    RecoverConfig,
     TuneConfig,
     preset,
 )
@@ -140,6 +141,38 @@ def test_levels_give_up_what_the_axes_allow(axes: str, checkpoint: Path, tmp_pat
     tokens = list(range(3, 40))
     for level in range(len(artifact.levels)):
         assert np.array_equal(load(path, level=level).logits(tokens), ReferenceModel(path, level).logits(tokens))
+
+
+def test_losses_are_measured_once_for_ladders_of_other_settings(
+    built: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object) -> None:
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr("edgesdk.cloud.allocate.measured.LossMeter.start", fail)
+    monkeypatch.setattr("edgesdk.cloud.build.bit_losses", fail)
+    settings = replace(SMALL.allocate, max_file_growth=0.0, step=0.1)
+    path = build_model(str(checkpoint), tmp_path, replace(SMALL, allocate=settings), work=built.parent / "work")
+    assert len(Artifact.open(path).levels) > len(Artifact.open(built).levels)
+    other = replace(settings, n_windows=1)
+    with pytest.raises(AssertionError, match="measured again"):
+        build_model(str(checkpoint), tmp_path, replace(SMALL, allocate=other), work=built.parent / "work")
+
+
+def test_recovery_is_merged_before_quantization(built: Path, checkpoint: Path, tmp_path: Path) -> None:
+    config = replace(SMALL, recover=RecoverConfig(n_epochs=1, batch_windows=4))
+    path = build_model(str(checkpoint), tmp_path, config, work=built.parent / "work")
+    verify_artifact(path)
+    for level in range(3):
+        engine = load(path, level=level).logits(list(range(3, 40)))
+        assert np.array_equal(engine, ReferenceModel(path, level).logits(list(range(3, 40))))
+    plain, recovered = Artifact.open(built), Artifact.open(path)
+    assert [level.mapped_bytes for level in recovered.levels] == [level.mapped_bytes for level in plain.levels]
+    panels = [name for name in plain.tensors if name in plain.edge["panels"]]
+    assert {name.startswith("blk.") for name in panels} == {True, False}
+    for name in panels:
+        assert np.array_equal(plain.tensor(name), recovered.tensor(name)) == (not name.startswith("blk.")), name
+    assert recovered.levels[-1].kl == pytest.approx(plain.levels[-1].kl, rel=0.5)
 
 
 def test_six_bits_above_the_default(checkpoint: Path, tmp_path: Path) -> None:

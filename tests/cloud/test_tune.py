@@ -11,9 +11,10 @@ import torch
 from tiny_llama import write_tiny_llama
 from torch import Tensor
 
+from edgesdk.cloud.adapters import adapter_name, with_adapters
 from edgesdk.cloud.calibrate import collect_moments
 from edgesdk.cloud.checkpoint import open_checkpoint
-from edgesdk.cloud.config import BuildConfig, QuantizeConfig, TuneConfig
+from edgesdk.cloud.config import BuildConfig, QuantizeConfig, RecoverConfig, TuneConfig
 from edgesdk.cloud.families import load_model
 from edgesdk.cloud.ordered import SortedModel
 from edgesdk.cloud.quantize.rows import quantize_rows
@@ -21,7 +22,8 @@ from edgesdk.cloud.quantize.tasks import quantize_blocks
 from edgesdk.cloud.reference import Decoder, run_block
 from edgesdk.cloud.sizes import LevelPlan, full_allocation
 from edgesdk.cloud.stored import StoredWeights, save_codes
-from edgesdk.cloud.tune import gradients, scales
+from edgesdk.cloud.tune import gradients, recover, scales
+from edgesdk.cloud.tune.recover import train_adapters
 from edgesdk.cloud.tune.scales import tune_scales
 from edgesdk.cloud.tune.student import Student
 from edgesdk.cloud.tune.widen import choose, quantization_costs, widen
@@ -39,7 +41,7 @@ class Model:
         self.source = Decoder.open(checkpoint, load_model(checkpoint))
         generator = torch.Generator().manual_seed(0)
         self.windows = torch.randint(0, self.source.config.vocab_size, (96, 48), generator=generator)
-        calibration = collect_moments(self.source, self.windows, WorkDirectory(root, "moments", "0"))
+        self.calibration = calibration = collect_moments(self.source, self.windows, WorkDirectory(root, "moments", "0"))
         self.ordered = SortedModel(self.source, calibration, "outputs")
         config = self.source.config
         self.four = LevelPlan.of(config, full_allocation(config))
@@ -66,7 +68,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
 
 @pytest.fixture(autouse=True)
 def exact_products(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (gradients, scales):
+    for module in (gradients, recover, scales):
         monkeypatch.setattr(module, "product_dtype", lambda: torch.float32)
 
 
@@ -152,3 +154,49 @@ def test_smaller_levels_are_tuned_without_touching_the_full_one(model: Model) ->
     before = Student.start(model.ordered, model.weights, [small, mixed, model.four])
     for level in (0, 1):
         assert model.kl(nested.decoder(level), held_back) < 0.98 * model.kl(before.decoder(level), held_back)
+
+
+def test_adapters_learn_by_the_gradients_of_what_they_add_to(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    block, weights = model.source.config.blocks[0], model.ordered.decoder.block_weights(0)
+    adapters = recover._Adapters(block, weights, RecoverConfig(rank=2, alpha=6.0), torch.Generator().manual_seed(0))
+    unchanged = with_adapters(block, weights, adapters.tensors())
+    assert all(torch.equal(unchanged[weight.role], weights[weight.role]) for weight in block.weights)
+    for state in adapters._b.values():
+        state.value += 0.1
+    leaves = {name: tensor.clone().requires_grad_() for name, tensor in adapters.tensors().items()}
+    changed = with_adapters(block, weights, leaves)
+    dense = {weight.role: changed[weight.role].detach().requires_grad_() for weight in block.weights}
+    x = torch.randn(1, 5, model.source.config.d_model, generator=torch.Generator().manual_seed(1))
+    for used in (changed, {**changed, **dense}):
+        run_block(block, used, x, 1e-5).square().sum().backward()
+
+    seen: list[Tensor] = []
+    monkeypatch.setattr(recover.Adam, "step", lambda state, gradient, rate: seen.append(gradient))
+    adapters.step({role: tensor.grad for role, tensor in dense.items() if tensor.grad is not None}, 1.0)
+    factors = {"a": 1.0, "b": 6.0 / 2}  # what is merged holds alpha / rank in b
+    names = [(weight.role, part) for weight in block.weights for part in ("a", "b")]
+    for (role, part), gradient in zip(names, seen, strict=True):
+        wanted = leaves[f"{role}.{part}"].grad
+        assert wanted is not None
+        assert torch.allclose(gradient, factors[part] * wanted, rtol=1e-3, atol=1e-5), (role, part)
+
+
+def test_recovery_brings_smaller_levels_nearer_to_the_source(model: Model) -> None:
+    held_back = torch.randint(0, model.source.config.vocab_size, (8, 48), generator=torch.Generator().manual_seed(1))
+    config = model.source.config
+    kept = tuple(tuple(max(a.quantum, a.size // 2 // a.quantum * a.quantum) for a in b.axes) for b in config.blocks)
+    ladder = [replace(model.four, kept=kept), model.four]
+    work = WorkDirectory(model.root, "adapters", "0")
+    settings = RecoverConfig(n_epochs=4, rate=1e-2, batch_windows=4)
+    train_adapters(model.source, Student.start(model.ordered, model.weights, ladder), model.windows, settings, work)
+    assert all(work.has(adapter_name(index)) for index in range(len(config.blocks)))
+
+    merged = SortedModel(model.source, model.calibration, "outputs", work)
+    codes = WorkDirectory(model.root, "codes", "recovered")
+    versions = [(i, weight.role, 4) for i, block in enumerate(config.blocks) for weight in block.weights]
+    quantize_blocks(str(model.root / "model"), CONFIG, model.calibration, codes, versions, None, work)
+    before = Student.start(model.ordered, model.weights, ladder)
+    after = Student.start(merged, StoredWeights(codes, model=model.codes), ladder)
+    small, full = ([model.kl(student.decoder(level), held_back) for student in (before, after)] for level in (0, 1))
+    assert small[1] < 0.98 * small[0]
+    assert full[1] < full[0]

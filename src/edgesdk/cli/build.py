@@ -67,7 +67,10 @@ def build(
         float | None, typer.Option("--step", help="Rate from one level to the next.", show_default=False)
     ] = None,
     recover: Annotated[
-        bool, typer.Option("--recover", help="Tune smaller levels, too: minutes more, better small levels.")
+        bool,
+        typer.Option(
+            "--recover", help="Train the weights through all levels: better small levels, half an hour on 2 cores."
+        ),
     ] = False,
     calibration_text: Annotated[
         Path | None,
@@ -94,7 +97,7 @@ def build(
         preset_name, allocate, axes, max_bits, max_file_growth, max_rate, step, calibration_text, eval_text, seed
     )
     if recover:
-        config = replace(config, tune=replace(config.tune, n_level_epochs=RECOVER_EPOCHS))
+        config = replace(config, recover=replace(config.recover, n_epochs=RECOVER_EPOCHS))
     with StepProgress() as progress:
         path = edgesdk.build(model, out, config, progress=progress)
     artifact = Artifact.open(path)
