@@ -43,7 +43,7 @@ __all__ = ["build_model"]
 
 _CHECK_TOKENS = 64
 _EVALUATION_SEED = 7919  # added to the seed, so that evaluation text is never calibration text
-_CODE_VERSION = "3"  # part of every cache key: raise it when a step's results change
+_CODE_VERSION = "4"  # part of every cache key: raise it when a step's results change
 
 Progress = Callable[[str, int, int], None]
 
@@ -108,18 +108,19 @@ def build_model(
     with steps.timed("allocate"):
         ladder = _ladder(config, sizes, ordered, calibration, weights, full, quantized, windows, root, key, steps)
     with steps.timed("recover"):
-        if config.recover.n_epochs:
-            key = [*key, config.recover, [asdict(plan) for plan in ladder]]
+        allocations = [plan.kept for plan in ladder]
+        if config.recover.n_epochs and len(set(allocations)) > 1:
+            key = [*key, config.recover, allocations]
             trained = WorkDirectory(root, "adapters", fingerprint(key))
-            student = Student.start(ordered, weights, ladder)
-            train_adapters(source, student, windows, config.recover, trained, steps.report("recover"))
+            train_adapters(source, ordered, allocations, windows, config.recover, trained, steps.report("recover"))
             adapters = trained
             ordered = SortedModel(source, calibration, config.rank.method, adapters)
             weights = StoredWeights(WorkDirectory(root, "codes", fingerprint(key)), model=weights.codes)
             quantized("recover", ladder)
     with steps.timed("tune"):
         if config.tune.n_epochs or config.tune.n_level_epochs:
-            tuned = WorkDirectory(root, "tuned", fingerprint(key, config.tune, [asdict(plan) for plan in ladder]))
+            levels = ladder if config.tune.n_level_epochs else ladder[-1:]
+            tuned = WorkDirectory(root, "tuned", fingerprint(key, config.tune, [asdict(plan) for plan in levels]))
             tune_scales(
                 source, Student.start(ordered, weights, ladder), windows, config.tune, tuned, steps.report("tune")
             )

@@ -23,7 +23,7 @@ from edgesdk.cloud.sizes import LevelPlan
 
 __all__ = ["allocate"]
 
-_PRICES = (0.01, 0.03, 0.1, 0.3)  # of a byte of the file, in mean losses of a mapped byte
+_PRICES = (0.03, 0.1)  # of a byte of the file, in mean losses of a mapped byte
 _LEAST = 1e-3  # nats per token
 _TRUST = np.log(3.0)  # how far a slighter cut may stray from the second-order curve through the deepest one
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor
 
-from edgesdk.cloud.adapters import with_adapters
 from edgesdk.cloud.ordered import SortedModel
 from edgesdk.cloud.pack import QuantizedWeight
 from edgesdk.cloud.quantize.block import multiplied, natural_order
@@ -80,12 +79,10 @@ class Student:
         level: int = -1,
         scale_change: Callable[[int, str, int], Tensor] | None = None,
         norm_change: Callable[[int], Tensor] | None = None,
-        adapters: Callable[[int], Mapping[str, Tensor]] | None = None,
     ) -> Decoder:
         """A level as a model of full size in which what it gives up is masked.
 
         scale_change, norm_change: relative changes of scales (by block, role and bits) and of norm gains (by block)
-        adapters: of a block, added to its dequantized weights
         """
         plan, config = self.ladder[level], self.source.config
 
@@ -95,8 +92,6 @@ class Student:
                 part = self.part(index, weight.role, bits)
                 scales = part.scales * (1 + scale_change(index, weight.role, bits)) if scale_change else part.scales
                 out[weight.role] = natural_order(block, weight, multiplied(part.values, scales, part.group))
-            if adapters:
-                out = with_adapters(block, out, adapters(index))
             out["bias"] = self.biases[index][level]
             if norm_change:
                 out["norm"] = out["norm"] * (1 + norm_change(index))

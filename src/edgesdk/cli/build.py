@@ -69,7 +69,8 @@ def build(
     recover: Annotated[
         bool,
         typer.Option(
-            "--recover", help="Train the weights through all levels: better small levels, half an hour on 2 cores."
+            "--recover",
+            help="Experimental: train the weights through all sizes before quantization. Half an hour on 2 cores.",
         ),
     ] = False,
     calibration_text: Annotated[
