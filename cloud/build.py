@@ -119,8 +119,8 @@ def build_model(
             quantized("recover", ladder)
     with steps.timed("tune"):
         if config.tune.n_epochs or config.tune.n_level_epochs:
-            levels = ladder if config.tune.n_level_epochs else ladder[-1:]
-            tuned = WorkDirectory(root, "tuned", fingerprint(key, config.tune, [asdict(plan) for plan in levels]))
+            plans = ladder if config.tune.n_level_epochs else ladder[-1:]
+            tuned = WorkDirectory(root, "tuned", fingerprint(key, config.tune, [asdict(plan) for plan in plans]))
             tune_scales(
                 source, Student.start(ordered, weights, ladder), windows, config.tune, tuned, steps.report("tune")
             )
