@@ -19,7 +19,7 @@ BUILD_REQUIRES := "scikit-build-core>=1.0" "nanobind>=2.4" "nlohmann-json>=3.11"
 
 PY_SOURCES := $(shell find src cloud formats device targets -name '*.py' -o -name '*.toml' -o -name py.typed)
 NATIVE_SOURCES := CMakeLists.txt $(shell find cmake kernels device -name '*.cpp' -o -name '*.h' -o -name '*.inc' -o -name '*.cmake' -o -name CMakeLists.txt)
-BENCHES ?= growth ladder load quality recover speed
+BENCHES ?= ladder load quality speed
 
 export PYTHONSAFEPATH := 1
 export CMAKE_BUILD_PARALLEL_LEVEL := $(JOBS)
@@ -98,7 +98,8 @@ test-sanitize: $(VENV)/.dependencies
 	$(BIN)/cmake --build $(BUILD)/sanitize-thread
 	$(BIN)/ctest --test-dir $(BUILD)/sanitize-thread --output-on-failure -j $(JOBS)
 
-# Each benchmark writes $(BUILD)/bench/NAME.json; they share modules in their folder.
+# Each benchmark writes $(BUILD)/bench/NAME.json; they share modules in their folder. Others have targets of their own:
+# bench-growth and bench-recover (half an hour each), bench-openvino_prefill.
 bench: $(addprefix bench-,$(BENCHES))
 
 # The first bench-quality or bench-speed also builds llama.cpp, outside of the repository (benchmarks/peer.py).
