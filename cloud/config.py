@@ -97,10 +97,10 @@ class TuneConfig:
 
 @dataclass(frozen=True)
 class RecoverConfig:
-    """Adapters (LoRA) that are trained through levels drawn at random, and merged before quantization.
+    """Adapters (LoRA) that are trained through sizes drawn at random, and merged before quantization.
 
     n_epochs: times that they see all calibration windows, batch_windows at once; 0: no recovery
-    rank, alpha: of the adapters; rate: of Adam; seed: of their start, of the levels and of the order of the text
+    rank, alpha: of the adapters; rate: of Adam; seed: of their start, of the sizes and of the order of the text
     """
 
     n_epochs: int = 0
