@@ -72,7 +72,10 @@ struct Ymm {
         const __m256i start = _mm256_set1_epi32(-Dot::kFlip * *row.sums);
         __m256i sums[2][2] = {{start, _mm256_setzero_si256()}, {start, _mm256_setzero_si256()}};
         for (int u = 0; u < n_units; ++u, unit += Codes::kUnitBytes) {
-            if constexpr (Codes::kUnitBytes < 128) _mm_prefetch(reinterpret_cast<const char*>(unit + Dot::kAhead), _MM_HINT_T0);
+            if constexpr (Codes::kUnitBytes < 128) {  // every line of the unit
+                const char* ahead = reinterpret_cast<const char*>(unit + Dot::kAhead);
+                for (int line = 0; line < Codes::kUnitBytes; line += 64) _mm_prefetch(ahead + line, _MM_HINT_T0);
+            }
             const int8_t* columns = row.codes + 8 * u;
             const auto a = Dot::once(four_columns(columns)), b = Dot::once(four_columns(columns + 4));
             for (int part = 0; part < 2; ++part) Dot::add_once(sums[part], codes.read(unit, part, 0), a, codes.read(unit, part, 1), b);
