@@ -25,7 +25,16 @@ from edgesdk.cloud.tokenizer_gguf import read_tokenizer_gguf
 from edgesdk.cloud.tokenizer_tables import UNUSED, tables
 from edgesdk.formats.axes import frequency_order
 
-__all__ = ["LLAMA_1B", "QUICK_SHAPE", "RATES", "demo_gguf", "shape_config", "uniform_ladder", "write_shape"]
+__all__ = [
+    "LLAMA_1B",
+    "QUICK_SHAPE",
+    "RATES",
+    "SMOLLM2_135M",
+    "demo_gguf",
+    "shape_config",
+    "uniform_ladder",
+    "write_shape",
+]
 
 RATES = (0.35, 0.25, 0.15, 0.0)
 LLAMA_1B: dict[str, Any] = {
@@ -51,6 +60,22 @@ LLAMA_1B: dict[str, Any] = {
 }
 """Llama-3.2-1B's config.json, as far as it describes the shape."""
 
+SMOLLM2_135M: dict[str, Any] = {
+    "model_type": "llama",
+    "hidden_size": 576,
+    "num_hidden_layers": 30,
+    "num_attention_heads": 9,
+    "num_key_value_heads": 3,
+    "head_dim": 64,
+    "intermediate_size": 1536,
+    "vocab_size": 49152,
+    "tie_word_embeddings": True,
+    "max_position_embeddings": 8192,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 100000.0,
+}
+"""SmolLM2-135M's, likewise."""
+
 QUICK_SHAPE: dict[str, Any] = LLAMA_1B | {
     "hidden_size": 256,
     "num_hidden_layers": 2,
@@ -63,8 +88,12 @@ QUICK_SHAPE: dict[str, Any] = LLAMA_1B | {
 """A shape for smoke runs."""
 
 _GROUP = 32
-_SPREAD = {4: 16.0, 6: 18.5}  # standard deviation of random codes' values
-_CODEBOOK = (-32, -26, -21, -16, -12, -9, -6, -3, 0, 3, 6, 9, 13, 17, 22, 28)
+_SPREAD = {2: 18.0, 3: 17.0, 4: 16.0, 6: 18.5}  # standard deviation of random codes' values
+_CODEBOOKS = {
+    2: (-25, -8, 8, 25),
+    3: (-29, -18, -10, -3, 3, 10, 18, 29),
+    4: (-32, -26, -21, -16, -12, -9, -6, -3, 0, 3, 6, 9, 13, 17, 22, 28),
+}
 
 
 def demo_gguf() -> Path:
@@ -100,13 +129,17 @@ def _largest(config: ModelConfig, sizes: PackedSizes, rate: float, max_bytes: fl
     return max((a for a in map(allocation, range(1, steps + 1)) if sizes.level(a) <= max_bytes), key=sizes.level)
 
 
-def write_shape(path: Path, config: ModelConfig, rates: Sequence[float] = RATES, seed: int = 0) -> list[dict[str, Any]]:
+def write_shape(
+    path: Path, config: ModelConfig, rates: Sequence[float] = RATES, seed: int = 0, bits: int = 4
+) -> list[dict[str, Any]]:
     """Writes an artifact of this shape with random weights; returns its level records.
 
-    rates: of the levels, largest first, ending with 0. The tokenizer is the demo model's, with unused tokens behind.
+    rates: of the levels, largest first, ending with 0; bits: of all block weights. The tokenizer is the demo model's,
+    with unused tokens behind.
     """
     ladder = uniform_ladder(config, rates)
-    sizes = [PackedSizes(config, _GROUP).level(allocation) for allocation in ladder]
+    plans = [LevelPlan.of(config, allocation, bits, model_bits=6) for allocation in ladder]
+    sizes = [PackedSizes(config, _GROUP).level(allocation, plans[0].bits) for allocation in ladder]
 
     @lru_cache(maxsize=4)
     def weight(index: int | None, role: str, bits: int) -> QuantizedWeight:
@@ -147,7 +180,6 @@ def write_shape(path: Path, config: ModelConfig, rates: Sequence[float] = RATES,
         for size, allocation in zip(sizes, ladder, strict=True)
     ]
     metadata = {"tokenizer": tokenizer, "evaluation": None, "provenance": {"source": "random", "seed": seed}}
-    plans = [LevelPlan.of(config, allocation, model_bits=6) for allocation in ladder]
     return write_artifact(path, config, plans, weight, block_vectors, model_tensors, metadata, levels)
 
 
@@ -155,7 +187,7 @@ def _random_weight(rng: np.random.Generator, rows: int, columns: int, bits: int,
     """Random codes whose values have a standard deviation of about 1 / sqrt(columns)."""
     flat = np.frombuffer(rng.bytes(rows * columns), np.uint8).reshape(rows, columns)
     scales = rng.uniform(0.5, 1.5, (rows, -(-columns // group))) / (_SPREAD[bits] * np.sqrt(columns))
-    codebook = _CODEBOOK if bits == 4 else None
+    codebook = _CODEBOOKS.get(bits)
     return QuantizedWeight(flat & (2**bits - 1), scales.astype(np.float16), bits, group, codebook)
 
 

@@ -34,7 +34,7 @@ from edgesdk.cloud.sample import sample_windows
 from edgesdk.cloud.sizes import LevelPlan, PackedSizes, full_allocation, model_weights
 from edgesdk.cloud.stored import StoredWeights, codes_name, save_codes
 from edgesdk.cloud.tokenizer import ArtifactTokenizer, import_tokenizer, to_tokenizers
-from edgesdk.cloud.tune import WIDE_BITS, Student, train_adapters, tune_scales, widen
+from edgesdk.cloud.tune import WIDE_BITS, Student, recover_levels, tune_scales, widen
 from edgesdk.cloud.workdir import WorkDirectory, fingerprint, write_json
 from edgesdk.errors import ModelError, UsageError
 from edgesdk.formats.verify import verify_artifact
@@ -88,14 +88,13 @@ def build_model(
         differences = check_unchanged(source, ordered.sort, evaluation[:1, :_CHECK_TOKENS])
     key = [*key, config.rank, config.quantize.method, config.quantize.group, config.quantize.damping]
     weights = StoredWeights(WorkDirectory(root, "codes", fingerprint(key)))
-    adapters: WorkDirectory | None = None
     sizes = PackedSizes(model_config, config.quantize.group)
 
     def quantized(step: str, plans: Sequence[LevelPlan]) -> None:
         """Makes the codes of every weight that the plans use and that no earlier step made."""
         wanted = dict.fromkeys(version for plan in plans for version in _versions(model_config, plan))
-        quantize_blocks(model, config, calibration, weights.codes, wanted, steps.report(step), adapters)
-        _quantize_model(config, source, calibration, weights.model or weights.codes, plans)
+        quantize_blocks(model, config, calibration, weights.codes, wanted, steps.report(step))
+        _quantize_model(config, source, calibration, weights.codes, plans)
 
     with steps.timed("quantize"):
         full = LevelPlan.of(
@@ -107,24 +106,21 @@ def build_model(
             quantized("quantize", [full])
     with steps.timed("allocate"):
         ladder = _ladder(config, sizes, ordered, calibration, weights, full, quantized, windows, root, key, steps)
-    with steps.timed("recover"):
-        allocations = [plan.kept for plan in ladder]
-        if config.recover.n_epochs and len(set(allocations)) > 1:
-            key = [*key, config.recover, allocations]
-            trained = WorkDirectory(root, "adapters", fingerprint(key))
-            train_adapters(source, ordered, allocations, windows, config.recover, trained, steps.report("recover"))
-            adapters = trained
-            ordered = SortedModel(source, calibration, config.rank.method, adapters)
-            weights = StoredWeights(WorkDirectory(root, "codes", fingerprint(key)), model=weights.codes)
-            quantized("recover", ladder)
     with steps.timed("tune"):
-        if config.tune.n_epochs or config.tune.n_level_epochs:
-            plans = ladder if config.tune.n_level_epochs else ladder[-1:]
-            tuned = WorkDirectory(root, "tuned", fingerprint(key, config.tune, [asdict(plan) for plan in plans]))
-            tune_scales(
-                source, Student.start(ordered, weights, ladder), windows, config.tune, tuned, steps.report("tune")
-            )
+        if config.tune.n_epochs:
+            key = [*key, config.tune, asdict(ladder[-1])]
+            tuned = WorkDirectory(root, "tuned", fingerprint(key))
+            student = Student.start(ordered, weights, ladder[-1:])
+            tune_scales(source, student, windows, config.tune, tuned, steps.report("tune"))
             weights = replace(weights, tuned=tuned)
+    with steps.timed("recover"):
+        if config.recover.n_epochs and len(ladder) > 1:
+            recovered = WorkDirectory(
+                root, "recovered", fingerprint(key, config.recover, [asdict(plan) for plan in ladder])
+            )
+            student = Student.start(ordered, weights, ladder)
+            recover_levels(source, student, windows, config.recover, recovered, steps.report("recover"))
+            weights = replace(weights, recovered=recovered)
     with steps.timed("pack"):
         draft = root / "draft.edge"
         tensors = {"norm": source.final_norm.numpy(), **tokenizer.tensors}
@@ -240,6 +236,8 @@ def _check_config(config: BuildConfig) -> None:
         )
     if config.allocate.min_bits not in (2, 3):
         raise UsageError(f"min_bits is {config.allocate.min_bits}, expected 2 or 3")
+    if config.recover.n_epochs and not config.repair_bias:
+        raise UsageError("recovery trains the biases of levels, and this preset has none", hint="leave out --recover")
     if config.allocate.max_file_growth < 0:
         raise UsageError(f"max_file_growth is {config.allocate.max_file_growth}, expected 0 or more")
 

@@ -82,14 +82,12 @@ class TuneConfig:
 
     wide_share: of all elements of block weights, chosen on wide_windows windows; 0: all stay at 4 bits
     n_epochs: times that the full level sees all calibration windows, batch_windows at once; 0: scales stay as they are
-    n_level_epochs: times that levels below do, to tune what only they use
     rate: largest relative change of a scale or gain in one step
     """
 
     wide_share: float = 0.04
     wide_windows: int = 16
     n_epochs: int = 1
-    n_level_epochs: int = 0
     batch_windows: int = 8
     rate: float = 2e-3
     seed: int = 0
@@ -97,16 +95,17 @@ class TuneConfig:
 
 @dataclass(frozen=True)
 class RecoverConfig:
-    """Adapters (LoRA) that are trained through sizes drawn at random, and merged before quantization.
+    """Scales and biases of the levels below the full one, trained through levels drawn at random.
 
     n_epochs: times that they see all calibration windows, batch_windows at once; 0: no recovery
-    rank, alpha: of the adapters; rate: of Adam; seed: of their start, of the sizes and of the order of the text
+    rate: largest relative change of a scale in one step; bias_rate: of a bias, in units of its block's biases
+    n_knots: places along the ladder between which changes of biases are linear
     """
 
     n_epochs: int = 0
-    rank: int = 8
-    alpha: float = 16.0
-    rate: float = 1e-3
+    rate: float = 4e-3
+    bias_rate: float = 2e-2
+    n_knots: int = 5
     batch_windows: int = 2
     seed: int = 0
 

@@ -7,31 +7,22 @@ from functools import lru_cache
 
 from torch import Tensor
 
-from edgesdk.cloud.adapters import adapter_name, with_adapters
 from edgesdk.cloud.calibrate import Calibration
 from edgesdk.cloud.rank import METHODS
 from edgesdk.cloud.reference import BlockWeights, Decoder
 from edgesdk.cloud.sort import Order, sort_block, sort_moments
-from edgesdk.cloud.workdir import WorkDirectory
 
 __all__ = ["SortedModel"]
 
 
 class SortedModel:
-    """decoder: the sorted model; moments(i): of its block i, which follow the order. method: a name in rank.METHODS.
+    """decoder: the sorted model; moments(i): of its block i, which follow the order. method: a name in rank.METHODS."""
 
-    adapters: of the sorted blocks, merged into `decoder`; the order and the moments stay those of the source
-    """
-
-    def __init__(
-        self, source: Decoder, calibration: Calibration, method: str, adapters: WorkDirectory | None = None
-    ) -> None:
+    def __init__(self, source: Decoder, calibration: Calibration, method: str) -> None:
         self._source, self._calibration, self._method = source, calibration, method
         self._orders: dict[int, Order] = {}
         self.moments = lru_cache(maxsize=2)(self._moments)
         self.decoder = self.sort(source)
-        if adapters is not None:
-            self.decoder = _merged(self.decoder, adapters)
 
     def sort(self, decoder: Decoder) -> Decoder:
         """The sorted self of the source model in any dtype."""
@@ -50,11 +41,3 @@ class SortedModel:
 
     def _moments(self, index: int) -> dict[str, Tensor]:
         return sort_moments(self._source.config.blocks[index], self._calibration.moments(index), self._order(index))
-
-
-def _merged(decoder: Decoder, adapters: WorkDirectory) -> Decoder:
-    def load(index: int) -> BlockWeights:
-        own = adapters.load(adapter_name(index))[0]
-        return with_adapters(decoder.config.blocks[index], decoder.block_weights(index), own)
-
-    return replace(decoder, block_weights=lru_cache(maxsize=2)(load))

@@ -19,10 +19,13 @@ __all__ = ["level_biases", "repaired_bias"]
 
 
 def level_biases(ordered: SortedModel, weights: StoredWeights, ladder: Sequence[LevelPlan], index: int) -> Tensor:
-    """The biases (n_levels, d_model) that repair a block at each level, computed once and kept beside the codes.
+    """The biases (n_levels, d_model) that repair a block at each level: recovered ones, or computed once and kept.
 
     Tuned scales are left out: they already make up for what they change.
     """
+    recovered = weights.biases(index)
+    if recovered is not None:
+        return recovered
     block = ordered.decoder.config.blocks[index]
     position, output = next((i, w) for i, w in enumerate(block.weights) if w.columns is not None)
     states = [(level.kept[index], level.bits[index][position]) for level in ladder]

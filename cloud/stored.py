@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from edgesdk.cloud.pack import QuantizedWeight
 from edgesdk.cloud.workdir import WorkDirectory
@@ -20,7 +21,7 @@ def codes_name(index: int | None, role: str, bits: int) -> str:
 
 
 def scales_name(index: int) -> str:
-    """Name of a block's tuned scales and norm in a work directory."""
+    """Name of a block's tuned or recovered scales, norm and biases in a work directory."""
     return f"scales-{index:03d}.safetensors"
 
 
@@ -33,23 +34,22 @@ def save_codes(work: WorkDirectory, index: int | None, role: str, weight: Quanti
 
 @dataclass(frozen=True)
 class StoredWeights:
-    """codes: every weight in the bits that it was quantized to; tuned: scales and norms, once tuned.
+    """codes: every weight in the bits that it was quantized to.
 
-    model: where embedding and head lie, if not in `codes`
+    tuned: scales and norms of the full level, once tuned; recovered: scales and biases of the others, once recovered
     """
 
     codes: WorkDirectory
     tuned: WorkDirectory | None = None
-    model: WorkDirectory | None = None
+    recovered: WorkDirectory | None = None
 
     def weight(self, index: int | None, role: str, bits: int) -> QuantizedWeight:
         """One weight in file order."""
-        work = self.model if index is None and self.model is not None else self.codes
-        tensors, fields = work.load(codes_name(index, role, bits))
-        scales = tensors["scales"]
-        if self.tuned is not None and index is not None:
-            name = f"{role}.{bits}.scales"
-            scales = self.tuned.load(scales_name(index), name)[0].get(name, scales)
+        tensors, fields = self.codes.load(codes_name(index, role, bits))
+        scales, name = tensors["scales"], f"{role}.{bits}.scales"
+        for work in (self.tuned, self.recovered):
+            if work is not None and index is not None:
+                scales = work.load(scales_name(index), name)[0].get(name, scales)
         codebook = None if fields["codebook"] is None else tuple(fields["codebook"])
         return QuantizedWeight(
             tensors["codes"].numpy(), scales.numpy(), bits, fields["group"], codebook, fields["error"]
@@ -58,3 +58,7 @@ class StoredWeights:
     def norm(self, index: int) -> NDArray[np.float32] | None:
         """The tuned norm gain (d_model,) of a block, None where the source's is kept."""
         return None if self.tuned is None else self.tuned.load(scales_name(index), "norm")[0]["norm"].numpy()
+
+    def biases(self, index: int) -> Tensor | None:
+        """The recovered biases (n_levels, d_model) of a block, None where there are none."""
+        return None if self.recovered is None else self.recovered.load(scales_name(index), "bias")[0]["bias"]

@@ -31,11 +31,10 @@ def quantize_blocks(
     work: WorkDirectory,
     wanted: Iterable[tuple[int, str, int]],
     progress: Callable[[int, int], None] | None = None,
-    adapters: WorkDirectory | None = None,
 ) -> None:
     """Quantizes those of `wanted` (block index, role, bits) that the work directory does not hold yet.
 
-    Blocks are done as many at once as there are cores. adapters: are merged into the weights before
+    Blocks are done as many at once as there are cores.
     """
     missing: dict[int, list[tuple[str, int]]] = defaultdict(list)
     for index, role, bits in wanted:
@@ -45,7 +44,7 @@ def quantize_blocks(
         return
     n_workers = min(len(missing), len(os.sched_getaffinity(0)))
     context = multiprocessing.get_context("spawn")
-    task = partial(_quantize_some, model, config, calibration, work, adapters)
+    task = partial(_quantize_some, model, config, calibration, work)
     with ProcessPoolExecutor(n_workers, context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         running = [pool.submit(task, index, versions) for index, versions in missing.items()]
         try:
@@ -64,12 +63,11 @@ def _quantize_some(
     config: BuildConfig,
     calibration: Calibration,
     work: WorkDirectory,
-    adapters: WorkDirectory | None,
     index: int,
     versions: Sequence[tuple[str, int]],
 ) -> None:
     source = _open(model)
-    ordered = SortedModel(source, calibration, config.rank.method, adapters)
+    ordered = SortedModel(source, calibration, config.rank.method)
     weights, moments = ordered.decoder.block_weights(index), ordered.moments(index)
     for role, bits in versions:
         made = quantize_weight(source.config.blocks[index], role, weights, moments, config.quantize, bits)

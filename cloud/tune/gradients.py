@@ -30,8 +30,8 @@ def divergence_gradients(
     """Mean KL(source || student) in nats per token of `tokens` (batch, n_tokens), and its gradients.
 
     source_states: (batch, n_tokens, d_model), the source's residual stream after its last block
-    see(index, gradients) is called for each block from the last to the first: the gradients of its matrices and norm,
-    by name, shaped like the weights in natural order. Inner activations are computed again on the way back.
+    see(index, gradients) is called for each block from the last to the first: the gradients of its matrices, norm and
+    bias, by name, shaped like the weights in natural order. Inner activations are computed again on the way back.
     relative: gradients of the logarithm of the KL
     """
     dtype = product_dtype()
@@ -47,7 +47,7 @@ def divergence_gradients(
         gradient = gradient / max(divergence, _LEAST)
     for index in range(len(blocks) - 1, -1, -1):
         weights = dict(cast_matrices(student.block_weights(index), dtype))
-        names = [name for name in weights if name in MATRICES or name == "norm"]
+        names = [name for name in weights if name in MATRICES or name in ("norm", "bias")]
         for name in names:
             weights[name] = weights[name].detach().requires_grad_()
         x = inputs.pop().requires_grad_()

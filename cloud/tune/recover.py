@@ -1,133 +1,115 @@
-"""Recovery: adapters that make smaller sizes behave like the source, trained through sizes drawn at random.
+"""Recovery: levels below the full one learn, through levels drawn at random, to predict what the source predicts.
 
-Masked LoRA with self-distillation, as in UniQL (arXiv 2512.03383): one set of adapters, masks by the function that
-cuts levels, the unpruned float model as the teacher, and the full size among those drawn. All of it in float: adapters
-that see quantization errors learn to cancel them, and are wrong about those of the codes that are made afterwards.
+Self-distillation through nested levels as in UniQL (arXiv 2512.03383), but of what smaller levels own: the scales of
+versions that the full level does not use, and the bias of each level. So the full level stays as it is, codes are not
+made again, and what is trained sees the very errors that it makes up for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from edgesdk.cloud.adapters import adapter_name, as_matrix, with_adapters
 from edgesdk.cloud.config import RecoverConfig
-from edgesdk.cloud.families.blocks import Block
-from edgesdk.cloud.ordered import SortedModel
-from edgesdk.cloud.reference import BlockWeights, Decoder, mask_block, product_dtype
-from edgesdk.cloud.repair import repaired_bias
-from edgesdk.cloud.sizes import Allocation
+from edgesdk.cloud.quantize.block import file_order
+from edgesdk.cloud.reference import Decoder, mask_block, product_dtype
+from edgesdk.cloud.stored import scales_name
 from edgesdk.cloud.tune.adam import Adam, draw, rate_factor, shuffled_batches
 from edgesdk.cloud.tune.gradients import divergence_gradients
+from edgesdk.cloud.tune.scales import ScaleChanges
+from edgesdk.cloud.tune.student import Student
 from edgesdk.cloud.workdir import WorkDirectory
 
-__all__ = ["train_adapters"]
-
-_FULL_SHARE = 4  # one step in so many is of the full size
-_CACHE_ELEMENTS = 1 << 28
+__all__ = ["recover_levels"]
 
 Progress = Callable[[int, int], None]
 
 
-def train_adapters(
+def recover_levels(
     source: Decoder,
-    ordered: SortedModel,
-    allocations: Sequence[Allocation],
+    student: Student,
     windows: Tensor,
     settings: RecoverConfig,
     work: WorkDirectory,
     progress: Progress | None = None,
 ) -> None:
-    """Writes each block's adapters into `work`; a finished run is not repeated.
+    """Writes each block's scales and biases into `work`; a finished run is not repeated.
 
-    source: the float model; allocations: the sizes of the ladder's levels, the full ones last
-    windows: (n_windows, tokens) calibration text, seen settings.n_epochs times
+    source: the float model; windows: (n_windows, tokens) calibration text, seen settings.n_epochs times
     """
-    if all(work.has(adapter_name(index)) for index in range(len(source.config.blocks))):
+    n_blocks = len(source.config.blocks)
+    if all(work.has(scales_name(index)) for index in range(n_blocks)):
         return
-    sizes = list(dict.fromkeys(allocations))
-    trainer = _Trainer.start(source, ordered, sizes, settings)
+    trainer = _Trainer(source, student, settings)
     with torch.no_grad():
         states = source.final_states(windows, settings.batch_windows, product_dtype())
     batches = shuffled_batches(len(windows), settings.n_epochs, settings.batch_windows, settings.seed)
-    full = len(sizes) - 1
-    drawn = draw([*range(full), *[full] * max(1, full // (_FULL_SHARE - 1))], len(batches), settings.seed)
-    for step, (batch, at) in enumerate(zip(batches, drawn, strict=True), 1):
-        trainer.step(states[batch], windows[batch], at, settings.rate * rate_factor(step, len(batches)))
+    levels = draw(range(len(student.ladder) - 1), len(batches), settings.seed)
+    for step, (batch, level) in enumerate(zip(batches, levels, strict=True), 1):
+        trainer.step(states[batch], windows[batch], level, rate_factor(step, len(batches)))
         if progress:
             progress(step, len(batches))
-    for index, own in enumerate(trainer.adapters):
-        work.save(adapter_name(index), own.tensors())
+    for index in range(n_blocks):
+        work.save(scales_name(index), trainer.result(index))
 
 
-@dataclass(frozen=True)
 class _Trainer:
-    """biases: each block's (n_sizes, d_model) repairs of what is cut; weights: of the sorted blocks."""
+    """Scales and biases, and the model that they belong to."""
 
-    source: Decoder
-    sizes: Sequence[Allocation]
-    adapters: Sequence[_Adapters]
-    biases: Sequence[Tensor]
-    weights: Callable[[int], BlockWeights]
+    def __init__(self, source: Decoder, student: Student, settings: RecoverConfig) -> None:
+        self._source, self._student, self._settings = source, student, settings
+        self._scales, self._biases = ScaleChanges(student), _BiasChanges(student, settings.n_knots)
 
-    @classmethod
-    def start(
-        cls, source: Decoder, ordered: SortedModel, sizes: Sequence[Allocation], settings: RecoverConfig
-    ) -> _Trainer:
-        generator = torch.Generator().manual_seed(settings.seed)
-        adapters, biases, n_elements = [], [], 1
-        for index, block in enumerate(source.config.blocks):
-            weights, moments = ordered.decoder.block_weights(index), ordered.moments(index)
-            adapters.append(_Adapters(block, weights, settings, generator))
-            biases.append(torch.stack([repaired_bias(block, weights, kept[index], moments) for kept in sizes]))
-            n_elements = max(n_elements, sum(weights[weight.role].numel() for weight in block.weights))
-        load = lru_cache(maxsize=max(2, _CACHE_ELEMENTS // n_elements))(ordered.decoder.block_weights)
-        return cls(source, sizes, adapters, biases, load)
-
-    def step(self, states: Tensor, tokens: Tensor, at: int, rate: float) -> None:
-        """One step at one of the sizes; states: the source's last, of these tokens."""
-        blocks, kept = self.source.config.blocks, self.sizes[at]
-
-        def load(index: int) -> BlockWeights:
-            changed = with_adapters(blocks[index], self.weights(index), self.adapters[index].tensors())
-            return mask_block(blocks[index], {**changed, "bias": self.biases[index][at]}, kept[index])
+    def step(self, states: Tensor, tokens: Tensor, level: int, factor: float) -> None:
+        """One step at a level below the full one; states: the source's last, of these tokens; factor: of the rates."""
+        blocks, plan, full = self._source.config.blocks, self._student.ladder[level], self._student.ladder[-1]
 
         def see(index: int, gradients: Mapping[str, Tensor]) -> None:
-            masked = mask_block(blocks[index], {**self.weights(index), **gradients}, kept[index])
-            self.adapters[index].step(masked, rate)
+            block = blocks[index]
+            own = mask_block(block, {**self._student.vectors[index], **gradients}, plan.kept[index])
+            for weight, bits, shared in zip(block.weights, plan.bits[index], full.bits[index], strict=True):
+                if bits != shared:
+                    gradient = file_order(block, weight, own[weight.role])
+                    self._scales.step(index, weight.role, bits, gradient, self._settings.rate * factor)
+            self._biases.step(index, level, gradients["bias"], self._settings.bias_rate * factor)
 
-        student = replace(self.source, block_weights=load)
-        divergence_gradients(self.source, states, student, tokens, see, relative=True)
+        bias = partial(self._biases.value, level=level)
+        decoder = self._student.decoder(level, self._scales.value, None, bias)
+        divergence_gradients(self._source, states, decoder, tokens, see, relative=True)
+
+    def result(self, index: int) -> dict[str, Tensor]:
+        """A block's scales and biases, as the artifact stores them."""
+        return {"bias": self._biases.result(index), **self._scales.tensors(index)}
 
 
-class _Adapters:
-    """Of one block."""
+class _BiasChanges:
+    """Of each block, linear between knots along the ladder, in units of how large its biases are.
 
-    def __init__(
-        self, block: Block, weights: Mapping[str, Tensor], settings: RecoverConfig, generator: torch.Generator
-    ) -> None:
-        self._block, self._scale = block, settings.alpha / settings.rank
-        self._a: dict[str, Adam] = {}
-        self._b: dict[str, Adam] = {}
-        for weight in block.weights:
-            rows, columns = as_matrix(weight, weights[weight.role]).shape
-            start = torch.randn(settings.rank, columns, generator=generator) / columns**0.5
-            self._a[weight.role], self._b[weight.role] = Adam(start), Adam(torch.zeros(rows, settings.rank))
+    So few steps are enough for many levels. The full level's bias does not change.
+    """
 
-    def step(self, gradients: Mapping[str, Tensor], rate: float) -> None:
-        """gradients: of the weights, by role, in natural order."""
-        for weight in self._block.weights:
-            gradient = self._scale * as_matrix(weight, gradients[weight.role])
-            a, b = self._a[weight.role], self._b[weight.role]
-            of_a, of_b = b.value.T @ gradient, gradient @ a.value.T
-            a.step(of_a, rate)
-            b.step(of_b, rate)
+    def __init__(self, student: Student, n_knots: int) -> None:
+        self._biases = student.biases
+        self._units = [float(own.square().mean().sqrt()) for own in student.biases]
+        n_smaller = len(student.ladder) - 1
+        at = torch.linspace(0, min(n_knots, n_smaller) - 1, n_smaller)
+        knots = torch.arange(min(n_knots, n_smaller))
+        self._shares = (1 - (at[:, None] - knots).abs()).clamp(min=0)  # (n_smaller, n_knots), rows sum to 1
+        self._changes = [Adam(torch.zeros(len(knots), own.shape[1])) for own in student.biases]
 
-    def tensors(self) -> dict[str, Tensor]:
-        """As `with_adapters` takes them."""
-        out = {f"{role}.a": state.value for role, state in self._a.items()}
-        return out | {f"{role}.b": self._scale * state.value for role, state in self._b.items()}
+    def value(self, index: int, level: int) -> Tensor:
+        """The change (d_model,) of a level's bias."""
+        return self._units[index] * (self._shares[level] @ self._changes[index].value)
+
+    def step(self, index: int, level: int, gradient: Tensor, rate: float) -> None:
+        """gradient: (d_model,) of the level's bias."""
+        self._changes[index].step(torch.outer(self._shares[level], self._units[index] * gradient), rate)
+
+    def result(self, index: int) -> Tensor:
+        """A block's biases (n_levels, d_model)."""
+        out = self._biases[index].clone()
+        out[:-1] += self._units[index] * (self._shares @ self._changes[index].value)
+        return out

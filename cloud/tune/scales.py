@@ -1,13 +1,11 @@
 """Tunes what is stored as float (group scales and norm gains) by distillation; the codes stay as they are.
 
-The full level learns to predict what the source predicts on calibration text; then levels drawn at random do so with
-the versions of weights that the full level does not use, so that it stays as it is. Source: end-to-end training of
+The full level learns to predict what the source predicts on calibration text. Source: end-to-end training of
 quantization parameters, EfficientQAT (arXiv 2407.11062), here with KL to the source as the loss.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 
 import torch
@@ -17,14 +15,14 @@ from torch.nn import functional as F
 from edgesdk.cloud.config import TuneConfig
 from edgesdk.cloud.quantize.block import file_order
 from edgesdk.cloud.quantize.grid import round_scale
-from edgesdk.cloud.reference import Decoder, mask_block, product_dtype
+from edgesdk.cloud.reference import Decoder, product_dtype
 from edgesdk.cloud.stored import scales_name
-from edgesdk.cloud.tune.adam import Adam, draw, rate_factor, shuffled_batches
+from edgesdk.cloud.tune.adam import Adam, rate_factor, shuffled_batches
 from edgesdk.cloud.tune.gradients import divergence_gradients
 from edgesdk.cloud.tune.student import Part, Student
 from edgesdk.cloud.workdir import WorkDirectory
 
-__all__ = ["tune_scales"]
+__all__ = ["ScaleChanges", "tune_scales"]
 
 Progress = Callable[[int, int], None]
 
@@ -39,82 +37,64 @@ def tune_scales(
 ) -> None:
     """Writes each block's tuned scales and norm gain into `work`; a finished run is not repeated.
 
-    source: the float model; windows: (n_windows, tokens) calibration text, seen settings.n_epochs times by the full
-    level and settings.n_level_epochs times by the levels below
+    source: the float model; windows: (n_windows, tokens) calibration text, seen settings.n_epochs times
     """
     blocks = source.config.blocks
     if all(work.has(scales_name(index)) for index in range(len(blocks))):
         return
-    tuner = _Tuner(student)
+    scales = ScaleChanges(student)
+    norms = [Adam(torch.zeros_like(vectors["norm"])) for vectors in student.vectors]
+    decoder = student.decoder(-1, scales.value, lambda index: norms[index].value)
     with torch.no_grad():
         states = source.final_states(windows, settings.batch_windows, product_dtype())
-    top = len(student.ladder) - 1
-    own = [k for k, level in enumerate(student.ladder) if level.bits != student.ladder[top].bits]
-    phases = [(settings.n_epochs, [top]), (settings.n_level_epochs if own else 0, own)]
-    per_epoch = math.ceil(len(windows) / settings.batch_windows)
-    n_steps = per_epoch * sum(n for n, _ in phases)
-    done = 0
-    for n_epochs, levels in phases:
-        batches = shuffled_batches(len(windows), n_epochs, settings.batch_windows, settings.seed)
-        drawn = draw(levels, len(batches), settings.seed)
-        for count, (batch, level) in enumerate(zip(batches, drawn, strict=True), 1):
-            rate = settings.rate * rate_factor(count, len(batches))
-            tuner.step(source, states[batch], windows[batch], level, rate)
-            done += 1
-            if progress:
-                progress(done, n_steps)
+    batches = shuffled_batches(len(windows), settings.n_epochs, settings.batch_windows, settings.seed)
+    for count, batch in enumerate(batches, 1):
+        rate = settings.rate * rate_factor(count, len(batches))
+
+        def see(index: int, gradients: Mapping[str, Tensor], rate: float = rate) -> None:
+            for weight, bits in zip(blocks[index].weights, student.ladder[-1].bits[index], strict=True):
+                gradient = file_order(blocks[index], weight, gradients[weight.role])
+                scales.step(index, weight.role, bits, gradient, rate)
+            norms[index].step(gradients["norm"] * student.vectors[index]["norm"], rate)
+
+        divergence_gradients(source, states[batch], decoder, windows[batch], see)
+        if progress:
+            progress(count, len(batches))
     for index in range(len(blocks)):
-        work.save(scales_name(index), tuner.result(index))
+        norm = student.vectors[index]["norm"] * (1 + norms[index].value)
+        work.save(scales_name(index), {"norm": norm, **scales.tensors(index)})
 
 
-class _Tuner:
-    """What changes: the scales of every version that a level uses, and the norm gains.
-
-    A parameter p is held as p (1 + change), and the change is what is trained.
-    """
+class ScaleChanges:
+    """A scale s is held as s (1 + change), and the change is what is trained; by block index, role and bits."""
 
     def __init__(self, student: Student) -> None:
         self._student = student
-        self._scales: dict[tuple[int, str, int], Adam] = {}
-        self._norms = [Adam(torch.zeros_like(vectors["norm"])) for vectors in student.vectors]
+        self._changes: dict[tuple[int, str, int], Adam] = {}
 
-    def step(self, source: Decoder, states: Tensor, tokens: Tensor, level: int, rate: float) -> None:
-        """One step of the versions that a level uses: all at the top, else those that the top does not use."""
-        student, blocks = self._student, source.config.blocks
-        top = len(student.ladder) - 1
-        plan = student.ladder[level]
-        decoder = student.decoder(level, self._scale, lambda index: self._norms[index].value)
+    def value(self, index: int, role: str, bits: int) -> Tensor:
+        """The changes (rows, n_groups) of a version of a weight."""
+        return self._change(index, role, bits).value
 
-        def see(index: int, gradients: Mapping[str, Tensor]) -> None:
-            own = mask_block(blocks[index], {**student.vectors[index], **gradients}, plan.kept[index])
-            for position, weight in enumerate(blocks[index].weights):
-                bits = plan.bits[index][position]
-                if level == top or bits != student.ladder[top].bits[index][position]:
-                    part = student.part(index, weight.role, bits)
-                    gradient = _scale_gradient(file_order(blocks[index], weight, own[weight.role]), part)
-                    self._state(index, weight.role, bits).step(gradient, rate)
-            if level == top:
-                self._norms[index].step(gradients["norm"] * student.vectors[index]["norm"], rate)
+    def step(self, index: int, role: str, bits: int, gradient: Tensor, rate: float) -> None:
+        """gradient: (rows, columns) of the weight, in file order."""
+        part = self._student.part(index, role, bits)
+        self._change(index, role, bits).step(_scale_gradient(gradient, part), rate)
 
-        divergence_gradients(source, states, decoder, tokens, see)
-
-    def result(self, index: int) -> dict[str, Tensor]:
-        """A block's tuned scales, by role and bits, and its norm gain."""
-        tensors = {"norm": self._student.vectors[index]["norm"] * (1 + self._norms[index].value)}
-        for (block, role, bits), state in self._scales.items():
+    def tensors(self, index: int) -> dict[str, Tensor]:
+        """A block's changed scales, as the artifact stores them, by `ROLE.BITS.scales`."""
+        out = {}
+        for (block, role, bits), change in self._changes.items():
             if block == index:
                 scales = self._student.part(index, role, bits).scales
-                tensors[f"{role}.{bits}.scales"] = round_scale(scales * (1 + state.value)).half()
-        return tensors
+                out[f"{role}.{bits}.scales"] = round_scale(scales * (1 + change.value)).half()
+        return out
 
-    def _state(self, index: int, role: str, bits: int) -> Adam:
+    def _change(self, index: int, role: str, bits: int) -> Adam:
         key = (index, role, bits)
-        if key not in self._scales:
-            self._scales[key] = Adam(torch.zeros_like(self._student.part(index, role, bits).scales))
-        return self._scales[key]
-
-    def _scale(self, index: int, role: str, bits: int) -> Tensor:
-        return self._state(index, role, bits).value
+        if key not in self._changes:
+            self._changes[key] = Adam(torch.zeros_like(self._student.part(index, role, bits).scales))
+        return self._changes[key]
 
 
 def _scale_gradient(gradient: Tensor, part: Part) -> Tensor:

@@ -79,10 +79,12 @@ class Student:
         level: int = -1,
         scale_change: Callable[[int, str, int], Tensor] | None = None,
         norm_change: Callable[[int], Tensor] | None = None,
+        bias_change: Callable[[int], Tensor] | None = None,
     ) -> Decoder:
         """A level as a model of full size in which what it gives up is masked.
 
         scale_change, norm_change: relative changes of scales (by block, role and bits) and of norm gains (by block)
+        bias_change: what is added to the biases of blocks
         """
         plan, config = self.ladder[level], self.source.config
 
@@ -93,6 +95,8 @@ class Student:
                 scales = part.scales * (1 + scale_change(index, weight.role, bits)) if scale_change else part.scales
                 out[weight.role] = natural_order(block, weight, multiplied(part.values, scales, part.group))
             out["bias"] = self.biases[index][level]
+            if bias_change:
+                out["bias"] = out["bias"] + bias_change(index)
             if norm_change:
                 out["norm"] = out["norm"] * (1 + norm_change(index))
             return mask_block(block, out, plan.kept[index])

@@ -70,7 +70,7 @@ def build(
         bool,
         typer.Option(
             "--recover",
-            help="Experimental: train the weights through all sizes before quantization. Half an hour on 2 cores.",
+            help="Experimental: train what only smaller levels own. Half an hour on 2 cores.",
         ),
     ] = False,
     calibration_text: Annotated[
