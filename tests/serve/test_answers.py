@@ -16,7 +16,7 @@ MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "conten
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
-    return write_tiny(tmp_path_factory.mktemp("served") / "tiny.edge", chat=True)
+    return write_tiny(tmp_path_factory.mktemp("served") / "tiny.edge", chat=True, tied_head=False)
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +168,9 @@ def test_stop_texts(client, model, prompt, as_list):
     assert answer.choices[0].finish_reason == "stop"
     chunks = list(client.completions.create(model="tiny", prompt=prompt, stream=True, logprobs=1, **options))
     assert "".join(chunk.choices[0].text for chunk in chunks) == expected
-    streamed = [token for chunk in chunks for token in (chunk.choices[0].logprobs.tokens if chunk.choices[0].logprobs else [])]
+    streamed = [
+        token for chunk in chunks for token in (chunk.choices[0].logprobs.tokens if chunk.choices[0].logprobs else [])
+    ]
     assert streamed == answer.choices[0].logprobs.tokens
     assert len(streamed) < 60
 

@@ -26,7 +26,8 @@ N_REQUESTS = 200
 def path(tmp_path_factory):
     """Large enough that a whole context takes seconds."""
     folder = tmp_path_factory.mktemp("load")
-    return write_tiny(folder / "tiny.edge", chat=True, n_layers=6, d_model=256, width=512, max_context=CONTEXT)
+    shape = {"n_layers": 6, "d_model": 256, "width": 512, "max_context": CONTEXT, "tied_head": False}
+    return write_tiny(folder / "tiny.edge", chat=True, **shape)
 
 
 @pytest.fixture(scope="module")
@@ -131,13 +132,16 @@ def test_clients_that_leave_mid_stream_leave_no_generation(path, endless, chat):
         assert health["failed"] == 0
         assert health["cancelled"] + health["finished"] == 12
         assert health["cancelled"] == 12 or chat  # a chat's answer may end by itself
-        assert asyncio.run(ask_all(server, ["abc"], 8)) == [edgesdk.load(path, context=CONTEXT).generate("abc", max_tokens=8)]
+        assert asyncio.run(ask_all(server, ["abc"], 8)) == [
+            edgesdk.load(path, context=CONTEXT).generate("abc", max_tokens=8)
+        ]
 
 
 def test_clients_that_leave_before_the_answer(path, endless):
     """Those that wait for a whole answer, and those that wait for their turn."""
     body = f'{{"model": "tiny", "prompt": "{endless}", "max_tokens": {CONTEXT}, "temperature": 0}}'.encode()
-    head = f"POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    lines = ["POST /v1/completions HTTP/1.1", "host: localhost", "content-type: application/json"]
+    head = "\r\n".join([*lines, f"content-length: {len(body)}", "", ""])
     with served(path) as server:
         address = urlsplit(server.url)
         sockets = [socket.create_connection((address.hostname, address.port)) for _ in range(10)]
@@ -151,7 +155,10 @@ def test_clients_that_leave_before_the_answer(path, endless):
 
 
 def test_a_full_server_refuses_and_recovers(path, endless):
-    with Served(path, "--context", CONTEXT, "--max-concurrent", 1, "--max-waiting", 1) as server, server.client() as client:
+    with (
+        Served(path, "--context", CONTEXT, "--max-concurrent", 1, "--max-waiting", 1) as server,
+        server.client() as client,
+    ):
         shared = {"model": "tiny", "prompt": endless, "max_tokens": CONTEXT, "temperature": 0, "stream": True}
         running = client.completions.create(**shared)
         next(iter(running))
@@ -168,7 +175,9 @@ def test_a_full_server_refuses_and_recovers(path, endless):
 
 def test_a_short_answer_does_not_wait_for_a_long_one(path, endless, model):
     with served(path) as server, server.client() as client:
-        running = client.completions.create(model="tiny", prompt=endless, max_tokens=CONTEXT, temperature=0, stream=True)
+        running = client.completions.create(
+            model="tiny", prompt=endless, max_tokens=CONTEXT, temperature=0, stream=True
+        )
         next(iter(running))
         answer = client.completions.create(model="tiny", prompt="abc", max_tokens=8, temperature=0)
         assert answer.choices[0].text == model.generate("abc", max_tokens=8)
@@ -191,7 +200,9 @@ def test_a_request_has_a_time_limit(path, endless):
 
 def test_ctrl_c_ends_it_while_answers_are_under_way(path, endless):
     with served(path) as server, server.client() as client:
-        running = client.completions.create(model="tiny", prompt=endless, max_tokens=CONTEXT, temperature=0, stream=True)
+        running = client.completions.create(
+            model="tiny", prompt=endless, max_tokens=CONTEXT, temperature=0, stream=True
+        )
         next(iter(running))
         begin = time.monotonic()
     assert server.process.returncode == 130

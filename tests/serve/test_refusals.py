@@ -73,7 +73,12 @@ def ask(server, method, target, body=None, **headers):
         ("chat", {"stop": "a\0b"}, "stop", "NUL"),
         ("chat", {"stop": [str(i) for i in range(17)]}, "stop", "at most 16"),
         ("chat", {"messages": [{"role": "user", "content": "x" * 300}]}, "messages", "leave no room"),
-        ("text", {"prompt": "x" * 256}, "prompt", "256 tokens, which leave no room for an answer in the context of 256"),
+        (
+            "text",
+            {"prompt": "x" * 256},
+            "prompt",
+            "256 tokens, which leave no room for an answer in the context of 256",
+        ),
         ("text", {"prompt": ["a", "b"]}, "prompt", "there are 2 prompts"),
         ("text", {"prompt": ""}, "prompt", "`prompt` is empty"),
         ("text", {"prompt": [1, 300]}, "prompt", "token 300, expected 0 to 299"),
@@ -100,7 +105,14 @@ def test_what_is_wrong_is_named(server, target, change, param, message):
 @pytest.mark.parametrize(
     "change",
     [
-        {"n": 1, "user": "me", "metadata": {"a": "b"}, "store": False, "tools": [], "response_format": {"type": "text"}},
+        {
+            "n": 1,
+            "user": "me",
+            "metadata": {"a": "b"},
+            "store": False,
+            "tools": [],
+            "response_format": {"type": "text"},
+        },
         {"frequency_penalty": 0, "presence_penalty": 0.0, "logit_bias": {}, "tool_choice": "auto", "stop": None},
         {"seed": None, "stream": None, "temperature": None, "service_tier": "auto", "stream_options": None},
     ],
@@ -167,7 +179,7 @@ def test_a_web_page_cannot_use_it(server):
 
 def test_an_api_key(path):
     with Served(path, "--name", "mine", EDGE_API_KEY="s3cret") as server:
-        for key in ("wrong", "s3cre", "s3cret "):
+        for key in ("wrong", "s3cre", "s3crets"):
             with server.client(api_key=key) as client, pytest.raises(openai.AuthenticationError, match="key is wrong"):
                 client.models.list()
         status, value = ask(server, "GET", "/v1/models")

@@ -55,7 +55,8 @@ class Answer(ABC):
 
     def opening(self, *, include_usage: bool) -> list[dict[str, Any]]:
         """What a stream says before there is text."""
-        return []
+        first = self._first()
+        return [] if first is None else [self._chunk(first, {"usage": None} if include_usage else {})]
 
     def _chunk(self, choice: dict[str, Any], nothing: dict[str, None]) -> dict[str, Any]:
         return {**self._head, "object": self.chunk_kind, "choices": [choice], **nothing}
@@ -66,6 +67,9 @@ class Answer(ABC):
 
     def _name(self, token: int) -> str:
         return self._token_bytes(token).decode("utf-8", "replace")
+
+    def _first(self) -> dict[str, Any] | None:
+        return None
 
     @abstractmethod
     def _text(self, text: str) -> dict[str, Any]: ...
@@ -87,10 +91,8 @@ class ChatAnswer(Answer):
     chunk_kind = "chat.completion.chunk"
     prefix = "chatcmpl"
 
-    def opening(self, *, include_usage: bool) -> list[dict[str, Any]]:
-        """Whose turn it is."""
-        choice = {"delta": {"role": "assistant", "content": ""}, "index": 0, "logprobs": None, "finish_reason": None}
-        return [self._chunk(choice, {"usage": None} if include_usage else {})]
+    def _first(self) -> dict[str, Any]:
+        return {"delta": {"role": "assistant", "content": ""}, "index": 0, "logprobs": None, "finish_reason": None}
 
     def _text(self, text: str) -> dict[str, Any]:
         return {"message": {"role": "assistant", "content": text, "refusal": None}}

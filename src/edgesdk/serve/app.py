@@ -140,7 +140,9 @@ class _Endpoints:
         hosts, given = self._service.hosts, request.headers.get("host", "")
         found = re.fullmatch(r"\[?([^\[\]]+?)\]?(?::\d+)?", given)
         if hosts is not None and (found is None or found[1].lower() not in hosts):
-            raise RefusedError(403, f"the host is {given!r}, expected {' or '.join(sorted(hosts))}", code="unknown_host")
+            raise RefusedError(
+                403, f"the host is {given!r}, expected {' or '.join(sorted(hosts))}", code="unknown_host"
+            )
 
     def _check_caller(self, request: HttpRequest) -> None:
         self._check_host(request)
@@ -186,9 +188,7 @@ def _check_tokens(tokens: Sequence[int], model: Model, name: str) -> None:
     wrong = next((token for token in tokens if not 0 <= token < model.vocab_size), None)
     if wrong is not None:
         last = model.vocab_size - 1
-        raise RefusedError(
-            400, f"`{name}` has token {wrong}, expected 0 to {last}", param=name, code="invalid_value"
-        )
+        raise RefusedError(400, f"`{name}` has token {wrong}, expected 0 to {last}", param=name, code="invalid_value")
 
 
 async def _read(request: HttpRequest, max_bytes: int) -> bytes:

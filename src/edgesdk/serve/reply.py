@@ -1,4 +1,4 @@
-"""The reply to one request: whole or as a stream of server-sent events, given up when its client goes or time is over."""
+"""The reply to one request, whole or as server-sent events; it is given up when its client goes or time is over."""
 
 from __future__ import annotations
 

@@ -100,12 +100,14 @@ def load_for_sessions(
     if rate is None and level is None and n_sessions > 1:
         granted, why = memory_budget() if budget is None else (parse_bytes(budget), "the budget as given")
         with load(path, level=0, context=context, threads=threads, verify="off", kv_bits=kv_bits) as smallest:
-            needed = {one.index: needed_bytes(smallest, one.index, n_sessions) for one in smallest.levels if one.available}
+            needed = {
+                one.index: needed_bytes(smallest, one.index, n_sessions) for one in smallest.levels if one.available
+            }
             fitting = [index for index, n_bytes in needed.items() if n_bytes <= granted]
             if not fitting:
                 raise MemoryBudgetError(
-                    f"the smallest level with {n_sessions} sessions of {smallest.context} tokens needs {needed[0]} bytes, "
-                    f"{granted} are granted ({why})",
+                    f"the smallest level with {n_sessions} sessions of {smallest.context} tokens needs {needed[0]} "
+                    f"bytes, {granted} are granted ({why})",
                     hint="lower --max-concurrent or --context",
                 )
         budget, level = None, max(fitting)
