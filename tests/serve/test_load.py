@@ -83,6 +83,7 @@ def expected_answers(model, prompts, n_tokens):
     return answers
 
 
+@pytest.mark.slow
 def test_200_requests_at_once_are_answered_rightly_and_leave_no_memory_behind(path, model):
     prompts = [f"Request {i % 40} " * (1 + i % 7) for i in range(N_REQUESTS)]
     expected = expected_answers(model, prompts, 16)

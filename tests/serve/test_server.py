@@ -29,22 +29,26 @@ def test_a_budget_is_for_all_sessions(path):
             assert needed == model.estimate(level).mapped_bytes + 4 * (
                 model.estimate(level).kv_bytes + model.estimate(level).workspace_bytes
             )
-            with load_for_sessions(path, 4, budget=needed) as chosen:
+            with load_for_sessions(path, 4, budget=needed)[0] as chosen:
                 assert chosen.level == level
+            _, reason = load_for_sessions(path, 4, budget=needed)
+            assert reason.startswith(
+                f"level {level} of 0..2: the largest that fits with 4 sessions, {needed} of {needed}"
+            )
         smallest = needed_bytes(model, 0, 4)
     with pytest.raises(edgesdk.MemoryBudgetError, match=f"4 sessions of 2048 tokens needs {smallest} bytes") as error:
         load_for_sessions(path, 4, budget=smallest - 1)
     assert "--max-concurrent" in error.value.hint
-    with load_for_sessions(path, 4, budget=smallest - 1, context=256) as chosen:
+    with load_for_sessions(path, 4, budget=smallest - 1, context=256)[0] as chosen:
         assert chosen.context == 256
 
 
 def test_a_level_or_a_rate_is_taken_as_given(path):
-    with load_for_sessions(path, 4, level=1) as model:
+    with load_for_sessions(path, 4, level=1)[0] as model:
         assert model.level == 1
-    with load_for_sessions(path, 4, rate=0.0) as model:
+    with load_for_sessions(path, 4, rate=0.0)[0] as model:
         assert model.level == 2
-    with load_for_sessions(path, 4) as model:
+    with load_for_sessions(path, 4)[0] as model:
         assert model.level == 2
     with pytest.raises(edgesdk.UsageError, match="given together"):
         load_for_sessions(path, 4, level=1, budget="1GB")
@@ -54,7 +58,7 @@ def test_a_cut_file_offers_what_it_holds(path, tmp_path):
     cut = tmp_path / "cut.edge"
     with edgesdk.load(path) as model:
         cut.write_bytes(path.read_bytes()[: model.levels[1].file_bytes])
-    with load_for_sessions(cut, 2, budget="1GB") as model:
+    with load_for_sessions(cut, 2, budget="1GB")[0] as model:
         assert model.level == 1
 
 

@@ -111,7 +111,7 @@ def _warn(host: str, *, has_key: bool) -> None:
 
 def _announce(running: Running, *, limits: Limits, as_json: bool) -> None:
     model = running.model
-    say(model.reason)
+    say(running.reason)
     say(f"{limits.max_concurrent} answers at a time need {size(running.total_bytes)} with their weights")
     say(f"`{running.name}` at {running.url}/v1")
     if as_json:

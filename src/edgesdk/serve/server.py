@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from ipaddress import ip_address
 
@@ -31,16 +32,17 @@ _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 
 @dataclass(frozen=True)
 class Running:
-    """A server that takes requests: its address, its model, and the bytes that it needs with all its sessions."""
+    """A server that takes requests: its address, its model and why that level, and the bytes that all sessions need."""
 
     url: str
     name: str
     model: Model
+    reason: str
     total_bytes: int
 
 
 def serve(
-    load_model: Callable[[], Model],
+    load_model: Callable[[], tuple[Model, str]],
     limits: Limits,
     *,
     host: str = "127.0.0.1",
@@ -51,11 +53,15 @@ def serve(
 ) -> None:
     """Serves a model until SIGINT or SIGTERM; answers under way then get a few seconds.
 
+    load_model: gives what `load_for_sessions` gives; it is called once the address is known to be free
     port: 0 takes a free one; name: of the model, for clients (default: its own); ready: called when requests are taken
     Raises EngineError when it cannot listen at the address.
     """
     listener = _listen(host, port)
-    with listener, load_model() as model:
+    with ExitStack() as stack:
+        stack.enter_context(listener)
+        model, reason = load_model()
+        stack.enter_context(model)
         served = name if name is not None else str(model.metadata["model"]["name"])
         engine = Engine(model, limits)
         try:
@@ -74,7 +80,7 @@ def serve(
             )
             shown = f"[{host}]" if ":" in host else host
             url = f"http://{shown}:{listener.getsockname()[1]}"
-            ready(Running(url, served, model, needed_bytes(model, model.level, limits.max_concurrent)))
+            ready(Running(url, served, model, reason, needed_bytes(model, model.level, limits.max_concurrent)))
             uvicorn.Server(config).run(sockets=[listener])
         finally:
             engine.close()
@@ -92,11 +98,13 @@ def load_for_sessions(
     verify: Verify = "lazy",
     kv_bits: int = 8,
     lock: bool = False,
-) -> Model:
+) -> tuple[Model, str]:
     """As `edgesdk.load`, but the budget, or the measured memory, is for so many sessions instead of one.
 
+    Returns the model, and in one line why it has this level.
     Raises MemoryBudgetError when the smallest level does not fit with all of them.
     """
+    reason = ""
     if rate is None and level is None and n_sessions > 1:
         granted, why = memory_budget() if budget is None else (parse_bytes(budget), "the budget as given")
         with load(path, level=0, context=context, threads=threads, verify="off", kv_bits=kv_bits) as smallest:
@@ -111,7 +119,11 @@ def load_for_sessions(
                     hint="lower --max-concurrent or --context",
                 )
         budget, level = None, max(fitting)
-    return load(
+        reason = (
+            f"level {level} of 0..{len(needed) - 1}: the largest that fits with {n_sessions} sessions, "
+            f"{needed[level]} of {granted} bytes ({why})"
+        )
+    model = load(
         path,
         rate=rate,
         budget=budget,
@@ -122,6 +134,7 @@ def load_for_sessions(
         kv_bits=kv_bits,
         lock=lock,
     )
+    return model, reason or model.reason
 
 
 def needed_bytes(model: Model, level: int, n_sessions: int) -> int:
