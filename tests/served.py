@@ -71,3 +71,9 @@ class Served:
 
     def rss_bytes(self) -> int:
         return int(psutil.Process(self.process.pid).memory_info().rss)
+
+    def mapped_bytes(self, path: Path) -> int:
+        """Bytes of address space that map this file."""
+        lines = Path(f"/proc/{self.process.pid}/maps").read_text().splitlines()
+        ranges = [line.split()[0].split("-") for line in lines if line.endswith(f" {path}")]
+        return sum(int(end, 16) - int(begin, 16) for begin, end in ranges)

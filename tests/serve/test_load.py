@@ -100,13 +100,16 @@ def test_200_requests_at_once_are_answered_rightly_and_leave_no_memory_behind(pa
             assert asyncio.run(ask_all(server, prompts, 16)) == expected
         server.wait_for(lambda health: health["sessions"] == 0)
         last = server.rss_bytes()
-    assert first - start < 24 << 20  # what a first crowd makes Python keep for the next one
+    assert first - start < 16 << 20  # what a first crowd makes Python keep for the next one
     assert last - first < 4 << 20
 
 
-def test_sessions_are_bounded_and_kept_for_a_while(path):
+def test_sessions_are_bounded_and_share_one_mapping(path):
     with served(path) as server:
+        mapped_bytes = server.mapped_bytes(path)
+        assert 0 < mapped_bytes <= path.stat().st_size
         asyncio.run(ask_all(server, ["abc"] * 20, 8))
+        assert server.mapped_bytes(path) == mapped_bytes
         health = server.health()
         assert 1 <= health["sessions"] <= 3
         assert (health["active"], health["waiting"]) == (0, 0)
