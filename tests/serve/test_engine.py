@@ -132,6 +132,23 @@ def test_a_cancel_while_waiting_and_while_running(model, start):
     assert result(submit(engine, task(model, "abc"))[1])[0] == model.generate("abc", max_tokens=12)
 
 
+def test_a_cancel_that_comes_too_late_does_not_end_the_next_answer(model, start):
+    engine = start(max_concurrent=1)
+    submitted = threading.Event()
+    jobs = []
+
+    def cancel(event):
+        submitted.wait(60)
+        engine.cancel(jobs[0])  # the only token is there, and the session not yet given back
+
+    jobs.append(engine.submit(task(model, "abc", 1), cancel))
+    submitted.set()
+    wait_until(lambda: engine.counts().finished == 1)
+    text, end = result(submit(engine, task(model, "abc"))[1])
+    assert isinstance(end, End)
+    assert text == model.generate("abc", max_tokens=12)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_cancels_at_any_time_hit_nobody_else(model, start, seed):
     """Every second answer is cancelled at a moment of its own; the others are whole."""
