@@ -231,11 +231,6 @@ class Model:
         twice = self._native.detokenize([token, token], True)  # some tokenizers take a space from the first one
         return twice[len(twice) // 2 :]
 
-    @property
-    def has_chat_template(self) -> bool:
-        """Whether `chat` and `render` can be used."""
-        return self._native.chat_template() is not None
-
     def session(self) -> Session:
         """A session of its own, for one thread at a time; it goes on to live when the model is closed."""
         return Session(self)
