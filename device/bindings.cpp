@@ -2,14 +2,17 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <atomic>
 #include <exception>
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "edge.h"
@@ -67,6 +70,9 @@ struct CloseModel {
 struct CloseSession {
     void operator()(edge_session* session) const { edge_session_close(session); }
 };
+struct CloseText {
+    void operator()(edge_text* text) const { edge_text_close(text); }
+};
 
 class Model {
 public:
@@ -119,6 +125,40 @@ private:
     std::shared_ptr<edge_model> model_;
     std::unique_ptr<edge_session, CloseSession> session_;
     std::atomic<bool> busy_{false};
+};
+
+std::vector<const char*> pointers(const std::vector<std::string>& texts) {
+    std::vector<const char*> found;
+    for (const std::string& text : texts) found.push_back(text.c_str());
+    return found;
+}
+
+// An answer's tokens to text; it holds the model itself.
+class Text {
+public:
+    Text(const Model& model, const std::vector<std::string>& stop) {
+        const auto stops = pointers(stop);
+        edge_text* text = nullptr;
+        check(edge_text_open(model.get().get(), stops.data(), stops.size(), &text));
+        text_.reset(text);
+    }
+
+    // (text to show, bytes held back, whether a stop string was met)
+    nb::tuple push(int32_t token) { return piece([&](edge_text_piece* out) { return edge_text_push(text_.get(), token, out); }); }
+    nb::str finish() {
+        return nb::str(piece([&](edge_text_piece* out) { return edge_text_finish(text_.get(), out); })[0]);
+    }
+
+private:
+    template <typename Call>
+    nb::tuple piece(Call&& call) {
+        edge_text_piece piece{};
+        piece.struct_size = sizeof piece;
+        check(call(&piece));
+        return nb::make_tuple(nb::str(piece.utf8, piece.n_bytes), piece.n_held_bytes, piece.stopped != 0);
+    }
+
+    std::unique_ptr<edge_text, CloseText> text_;
 };
 
 // How a level is held in memory and run; its level is chosen by the other arguments of Model.
@@ -239,8 +279,7 @@ int32_t take_text(const char* utf8, size_t n_bytes, void* user) {
 int32_t generate(Session& session, const Tokens& prompt, int max_tokens, const std::vector<std::string>& stop,
                  nb::callable callback) {
     const Session::Use use(session);
-    std::vector<const char*> stops;
-    for (const std::string& text : stop) stops.push_back(text.c_str());
+    const auto stops = pointers(stop);
     TextSink sink{std::move(callback), nullptr};
     int32_t n_generated = 0;
     check_released([&] {
@@ -249,6 +288,17 @@ int32_t generate(Session& session, const Tokens& prompt, int max_tokens, const s
     });
     if (sink.raised) std::rethrow_exception(sink.raised);
     return n_generated;
+}
+
+// [(token, logprob)]: the token that was sampled last, then the likeliest.
+std::vector<std::pair<int32_t, float>> logprobs(Session& session, int32_t n_top) {
+    const Session::Use use(session);
+    const size_t n_most = std::min(static_cast<size_t>(std::max(n_top, 0)), session.vocab_size());
+    std::vector<edge_logprob> found(1 + n_most);
+    check_released([&] { return edge_session_logprobs(session.get(), n_top, found.data()); });
+    std::vector<std::pair<int32_t, float>> pairs;
+    for (const edge_logprob& one : found) pairs.emplace_back(one.token, one.logprob);
+    return pairs;
 }
 
 }  // namespace
@@ -300,6 +350,7 @@ NB_MODULE(_native, m) {
             check_released([&] { return edge_session_next(session.get(), &token); });
             return token;
         })
+        .def("logprobs", logprobs)
         .def("rewind", [](Session& session, int n_tokens) {
             const Session::Use use(session);
             check(edge_session_rewind(session.get(), n_tokens));
@@ -310,4 +361,9 @@ NB_MODULE(_native, m) {
         })
         .def_prop_ro("position", [](const Session& session) { return edge_session_position(session.get()); })
         .def("cancel", [](const Session& session) { edge_session_cancel(session.get()); });
+
+    nb::class_<Text>(m, "Text")
+        .def(nb::init<const Model&, const std::vector<std::string>&>())
+        .def("push", &Text::push)
+        .def("finish", &Text::finish);
 }

@@ -226,6 +226,11 @@ class Model:
         """Text of tokens; bytes that are no UTF-8 become U+FFFD. special: with special tokens."""
         return self._native.detokenize([int(token) for token in tokens], special).decode("utf-8", "replace")
 
+    def token_bytes(self, token: int) -> bytes:
+        """Bytes of one token inside a text, a special one by its name. They may be a part of a character."""
+        twice = self._native.detokenize([token, token], True)  # some tokenizers take a space from the first one
+        return twice[len(twice) // 2 :]
+
     def session(self) -> Session:
         """A session of its own, for one thread at a time; it goes on to live when the model is closed."""
         return Session(self)

@@ -18,7 +18,7 @@ from edgesdk.errors import CancelledError, UsageError
 if TYPE_CHECKING:
     from edgesdk.device.model import Model
 
-__all__ = ["Sampling", "Session", "integer"]
+__all__ = ["Sampling", "Session", "integer", "stop_list"]
 
 _INT32_MAX = (1 << 31) - 1
 
@@ -89,7 +89,7 @@ class Session:
             return True
 
         prompt = self._begin(tokens, sampling)
-        self._native.generate(prompt, integer("max_tokens", max_tokens), _stops(stop), take)
+        self._native.generate(prompt, integer("max_tokens", max_tokens), stop_list(stop), take)
         self._cached = tokens
         return found
 
@@ -107,7 +107,7 @@ class Session:
         prompt = self._begin(tokens, sampling)
         with ThreadPoolExecutor(1, thread_name_prefix="edgesdk-stream") as executor:
             running = executor.submit(
-                self._native.generate, prompt, integer("max_tokens", max_tokens), _stops(stop), take
+                self._native.generate, prompt, integer("max_tokens", max_tokens), stop_list(stop), take
             )
             running.add_done_callback(lambda _: queue.put(None))
             try:
@@ -122,6 +122,11 @@ class Session:
                     if not isinstance(running.exception(), CancelledError):
                         self.reset()  # the generation was over before the cancel met it
 
+    def n_shared(self, tokens: Sequence[int]) -> int:
+        """How many tokens at the beginning of a prompt are in the cache already."""
+        limit = min(len(self._cached), len(tokens) - 1, self._native.position)
+        return next((i for i in range(limit) if self._cached[i] != tokens[i]), max(limit, 0))
+
     def _begin(self, tokens: list[int], sampling: Sampling) -> NDArray[np.int32]:
         """Sets the sampling, drops what the cache does not share with `tokens`, and returns what is left to feed."""
         s = sampling
@@ -129,8 +134,7 @@ class Session:
         top_k = integer("top_k", s.top_k)
         numbers = [_float32(name, getattr(s, name)) for name in ("temperature", "top_p", "min_p", "repetition_penalty")]
         self._native.set_sampling(numbers[0], top_k, numbers[1], numbers[2], numbers[3], seed)
-        limit = min(len(self._cached), len(tokens) - 1, self._native.position)
-        shared = next((i for i in range(limit) if self._cached[i] != tokens[i]), max(limit, 0))
+        shared = self.n_shared(tokens)
         self._keep(shared)
         return _token_array(tokens[shared:])
 
@@ -139,7 +143,8 @@ class Session:
         self._native.rewind(n_tokens)
 
 
-def _stops(stop: Sequence[str] | str) -> list[str]:
+def stop_list(stop: Sequence[str] | str) -> list[str]:
+    """One stop text or several, as a list."""
     return [stop] if isinstance(stop, str) else list(stop)
 
 

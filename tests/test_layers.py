@@ -17,6 +17,7 @@ FOLDERS = {
     "edgesdk.formats": ROOT / "formats",
     "edgesdk.integrations": ROOT / "src" / "edgesdk" / "integrations",
     "edgesdk.report": ROOT / "src" / "edgesdk" / "report",
+    "edgesdk.serve": ROOT / "src" / "edgesdk" / "serve",
     "edgesdk.targets": ROOT / "targets",
 }
 # Layer -> the other layers that it may import, and the packages from outside the standard library.
@@ -27,6 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "edgesdk.device",
         "edgesdk.formats",
         "edgesdk.report",
+        "edgesdk.serve",
         "edgesdk.targets",
     },
     "edgesdk.cloud": {"edgesdk", "edgesdk.errors", "edgesdk.formats", "edgesdk.targets"},
@@ -34,6 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "edgesdk.formats": {"edgesdk.errors"},
     "edgesdk.integrations": {"edgesdk", "edgesdk.errors", "edgesdk.device", "edgesdk.formats"},
     "edgesdk.report": {"edgesdk.errors", "edgesdk.formats"},
+    "edgesdk.serve": {"edgesdk", "edgesdk.errors", "edgesdk.device"},
     "edgesdk.targets": {"edgesdk.errors"},
 }
 OUTSIDE: dict[str, set[str]] = {
@@ -43,6 +46,7 @@ OUTSIDE: dict[str, set[str]] = {
     "edgesdk.formats": {"numpy"},
     "edgesdk.integrations": {"lm_eval", "numpy", "tqdm"},
     "edgesdk.report": {"matplotlib", "numpy"},
+    "edgesdk.serve": {"anyio", "pydantic", "pydantic_core", "starlette", "uvicorn"},
     "edgesdk.targets": {"tomli"},
 }
 EXTRA = {"cloud/evaluate.py": {"edgesdk.device"}}
@@ -97,8 +101,9 @@ def test_the_check_sees_a_forbidden_import(tmp_path):
 def test_the_device_half_leaves_heavy_packages_alone():
     code = (
         "import sys, edgesdk, edgesdk.device, edgesdk.formats, edgesdk.targets, edgesdk.cli\n"
-        "import edgesdk.integrations, edgesdk.report\n"
-        "heavy = {'torch', 'safetensors', 'gguf', 'tokenizers', 'typer', 'rich', 'lm_eval', 'matplotlib'}\n"
+        "import edgesdk.integrations, edgesdk.report, edgesdk.serve, edgesdk.serve.limits\n"
+        "heavy = {'torch', 'safetensors', 'gguf', 'tokenizers', 'typer', 'rich', 'lm_eval', 'matplotlib',\n"
+        "         'pydantic', 'starlette', 'uvicorn'}\n"
         "print(*sorted(heavy & set(sys.modules)))"
     )
     result = subprocess.run(

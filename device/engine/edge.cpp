@@ -7,11 +7,13 @@
 #include <memory>
 #include <new>
 #include <string>
+#include <vector>
 
 #include "kernels/registry.h"
 #include "memory.h"
 #include "model.h"
 #include "session.h"
+#include "text_stream.h"
 
 #ifndef EDGE_VERSION
 #error "the build defines EDGE_VERSION"
@@ -22,6 +24,11 @@ struct edge_model {
 };
 struct edge_session {
     edge::Session session;
+};
+struct edge_text {
+    std::shared_ptr<edge::Model> model;
+    edge::TextStream stream;
+    std::string shown;
 };
 
 namespace {
@@ -88,6 +95,25 @@ void choose_kernels() {
         return error.empty() ? std::string("EDGE_ISA names no kernel set of this machine") : error;
     }();
     if (!failure.empty()) throw ArgumentError(failure);
+}
+
+// The caller's list of stop strings.
+std::vector<std::string> read_stops(const char* const* stop, size_t n_stop) {
+    if (n_stop) require(stop, "stop");
+    for (size_t i = 0; i < n_stop; ++i) require(stop[i], "stop[i]");
+    return {stop, stop + n_stop};
+}
+
+// Runs a step of a text, which appends to `shown` and returns whether it was stopped, and reports it.
+template <typename Step>
+edge_status write_piece(edge_text* text, edge_text_piece* out, Step&& step) {
+    return guard([&] {
+        require(text, "text");
+        require(out, "out");
+        text->shown.clear();
+        const bool stopped = step(text->stream, text->shown);
+        write_struct(out, edge_text_piece{0, text->shown.data(), text->shown.size(), text->stream.n_held_bytes(), stopped});
+    });
 }
 
 // Copies what fits and reports the whole size.
@@ -264,16 +290,44 @@ edge_status edge_session_next(edge_session* session, int32_t* token) {
     });
 }
 
+edge_status edge_session_logprobs(edge_session* session, int32_t n_top, edge_logprob* out) {
+    return guard([&] {
+        require(session, "session");
+        require(out, "out");
+        session->session.logprobs(n_top, out);
+    });
+}
+
+edge_status edge_text_open(edge_model* model, const char* const* stop, size_t n_stop, edge_text** out) {
+    return guard([&] {
+        require(model, "model");
+        require(out, "out");
+        *out = nullptr;
+        *out = new edge_text{model->model, edge::TextStream(model->model->tokenizer(), read_stops(stop, n_stop)), {}};
+    });
+}
+
+void edge_text_close(edge_text* text) { delete text; }
+
+edge_status edge_text_push(edge_text* text, int32_t token, edge_text_piece* out) {
+    return write_piece(text, out, [&](edge::TextStream& stream, std::string& shown) { return stream.push(token, shown); });
+}
+
+edge_status edge_text_finish(edge_text* text, edge_text_piece* out) {
+    return write_piece(text, out, [](edge::TextStream& stream, std::string& shown) {
+        stream.finish(shown);
+        return false;
+    });
+}
+
 edge_status edge_session_generate(edge_session* session, const int32_t* prompt, size_t n_prompt, int32_t max_tokens,
                                   const char* const* stop, size_t n_stop, edge_text_callback callback, void* user,
                                   int32_t* n_generated) {
     return guard([&] {
         require(session, "session");
         if (n_prompt) require(prompt, "prompt");
-        if (n_stop) require(stop, "stop");
-        for (size_t i = 0; i < n_stop; ++i) require(stop[i], "stop[i]");
         int32_t unused;
-        session->session.generate({prompt, n_prompt}, max_tokens, {stop, stop + n_stop},
+        session->session.generate({prompt, n_prompt}, max_tokens, read_stops(stop, n_stop),
                                   [&](std::string_view text) { return !callback || callback(text.data(), text.size(), user) == 0; },
                                   n_generated ? *n_generated : unused);
     });

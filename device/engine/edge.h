@@ -21,6 +21,7 @@ extern "C" {
 
 typedef struct edge_model edge_model;     /* a level of an artifact, mapped */
 typedef struct edge_session edge_session; /* one conversation: KV cache, sampler, position */
+typedef struct edge_text edge_text;       /* one answer's tokens on their way to text */
 
 /* Grouped by blame: 1-99 the caller, 100-199 the file, 200-299 the machine, 300+ us. */
 typedef enum edge_status {
@@ -88,6 +89,20 @@ typedef struct edge_sampling {
     uint64_t seed;
 } edge_sampling;
 
+/* A token and the natural logarithm of its probability: softmax of the model's logits, before penalty and temperature. */
+typedef struct edge_logprob {
+    int32_t token;
+    float logprob;            /* -infinity: never */
+} edge_logprob;
+
+typedef struct edge_text_piece {
+    size_t struct_size;
+    const char* utf8;         /* what may be shown now: whole characters, valid until the next call with this edge_text */
+    size_t n_bytes;
+    size_t n_held_bytes;      /* of text that is held back, because a stop string may begin in it */
+    int32_t stopped;          /* 1: a stop string was met, nothing more may be pushed */
+} edge_text_piece;
+
 EDGE_API const char* edge_version(void);
 EDGE_API const char* edge_last_error(void);
 EDGE_API const char* edge_isa(void); /* the kernel set in use, e.g. "avx512vnni"; EDGE_ISA forces one */
@@ -134,6 +149,16 @@ EDGE_API edge_status edge_session_feed(edge_session* session, const int32_t* tok
 EDGE_API edge_status edge_session_set_sampling(edge_session* session, const edge_sampling* sampling);
 /* Samples the next token from the last logits and appends it; it is pushed through the model when the next call needs it. */
 EDGE_API edge_status edge_session_next(edge_session* session, int32_t* token);
+/* Of the logits that the last edge_session_next sampled from: out[0] is the token it took, out[1 .. n_top] are the likeliest,
+ * likeliest first. Nothing may have been fed or rewound in between. */
+EDGE_API edge_status edge_session_logprobs(edge_session* session, int32_t n_top, edge_logprob* out);
+
+/* What edge_session_generate does with tokens, for callers that sample them one by one. Push no end token.
+ * edge_text_finish gives what is left when the answer ended without a stop string. */
+EDGE_API edge_status edge_text_open(edge_model* model, const char* const* stop, size_t n_stop, edge_text** out);
+EDGE_API void edge_text_close(edge_text* text);
+EDGE_API edge_status edge_text_push(edge_text* text, int32_t token, edge_text_piece* out);
+EDGE_API edge_status edge_text_finish(edge_text* text, edge_text_piece* out);
 
 /* Text in, text out. The callback gets UTF-8 that is never cut inside a character; it returns 0 to go on, else the call
  * ends early with EDGE_OK. Stop strings are never emitted, not even in part. An end token, max_tokens and the end of the

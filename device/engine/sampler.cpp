@@ -65,17 +65,37 @@ bool Sampler::likelier(const Candidate& a, const Candidate& b) {
     return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
 }
 
-int32_t Sampler::sample(std::span<const float> logits, std::span<const int32_t> history) {
+// Every token is a candidate, in the order of ids.
+void Sampler::list(std::span<const float> logits) {
     for (int32_t id = 0; id < vocab_size_; ++id) {
         const float logit = logits[static_cast<size_t>(id)];
         candidates_[id] = {std::isnan(logit) ? -std::numeric_limits<float>::infinity() : logit, 0, id};
     }
+}
+
+int32_t Sampler::sample(std::span<const float> logits, std::span<const int32_t> history) {
+    list(logits);
     if (penalty_ != 1) penalize(history);
     const Candidate best = *std::min_element(candidates_, candidates_ + vocab_size_, likelier);
     if (temperature_ == 0 || !std::isfinite(best.logit)) return best.id;
     const int32_t n = keep_top_k();
     for (int32_t i = 0; i < n; ++i) candidates_[i].weight = edge_exp((candidates_[i].logit - best.logit) / temperature_);
     return draw(keep_top_p(n));
+}
+
+void Sampler::logprobs(std::span<const float> logits, int32_t token, int32_t n_top, edge_logprob* out) {
+    list(logits);
+    const float best = std::min_element(candidates_, candidates_ + vocab_size_, likelier)->logit;
+    double total = 0;
+    for (int32_t i = 0; i < vocab_size_; ++i) total += edge_exp(candidates_[i].logit - best);
+    const double normalizer = static_cast<double>(best) + std::log(total);
+    const auto score = [normalizer](const Candidate& candidate) {
+        const float logprob = static_cast<float>(static_cast<double>(candidate.logit) - normalizer);
+        return edge_logprob{candidate.id, std::isnan(logprob) ? -std::numeric_limits<float>::infinity() : logprob};
+    };
+    out[0] = score(candidates_[token]);
+    std::partial_sort(candidates_, candidates_ + n_top, candidates_ + vocab_size_, likelier);
+    std::transform(candidates_, candidates_ + n_top, out + 1, score);
 }
 
 void Sampler::penalize(std::span<const int32_t> history) {

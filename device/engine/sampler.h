@@ -29,6 +29,9 @@ public:
     // history: all tokens so far, prompt included; each that occurs in it is penalized once.
     int32_t sample(std::span<const float> logits, std::span<const int32_t> history);
 
+    // By the softmax of the logits as they are: out[0] for `token`, out[1 .. n_top] for the likeliest, likeliest first.
+    void logprobs(std::span<const float> logits, int32_t token, int32_t n_top, edge_logprob* out);
+
 private:
     struct Candidate {
         float logit;
@@ -36,6 +39,7 @@ private:
         int32_t id;
     };
     static bool likelier(const Candidate& a, const Candidate& b);
+    void list(std::span<const float> logits);
     void penalize(std::span<const int32_t> history);
     int32_t keep_top_k();
     int32_t keep_top_p(int32_t n);

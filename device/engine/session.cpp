@@ -4,8 +4,7 @@
 #include <cstring>
 #include <utility>
 
-#include "text_filter.h"
-#include "tokenizer_stream.h"
+#include "text_stream.h"
 
 namespace edge {
 namespace {
@@ -128,6 +127,17 @@ int32_t Session::next() {
     return token;
 }
 
+void Session::logprobs(int32_t n_top, edge_logprob* out) {
+    const int32_t vocab_size = model_->weights().vocab_size;
+    if (n_top < 0 || n_top > vocab_size) {
+        throw ArgumentError("n_top is " + std::to_string(n_top) + ", expected 0 to " + std::to_string(vocab_size));
+    }
+    if (!has_logits_ || n_cached_ + 1 != n_tokens_) {
+        throw ArgumentError("no token was sampled from the last logits\nhint: ask right after the token was sampled");
+    }
+    memory_.sampler.logprobs({memory_.workspace.logits, static_cast<size_t>(vocab_size)}, memory_.history[n_cached_], n_top, out);
+}
+
 void Session::generate(std::span<const int32_t> prompt, int32_t max_tokens, std::vector<std::string> stops, const Emit& emit,
                        int32_t& n_generated) {
     n_generated = 0;
@@ -138,8 +148,7 @@ void Session::generate(std::span<const int32_t> prompt, int32_t max_tokens, std:
                                            " tokens\nhint: load with a larger context, or shorten the text"};
     }
     const Tokenizer& tokenizer = model_->tokenizer();
-    StreamDecoder decoder(tokenizer, false, false);
-    TextFilter filter(std::move(stops));
+    TextStream text(tokenizer, std::move(stops));
     bool stopped = false;
     while (!stopped && n_generated < max_tokens && n_tokens_ < model_->demand().context_tokens) {
         ready();
@@ -148,16 +157,13 @@ void Session::generate(std::span<const int32_t> prompt, int32_t max_tokens, std:
         if (tokenizer.is_end_token(token)) break;
         append({&token, 1});
         ++n_generated;
-        std::string text, shown;
-        decoder.push(token, text);
-        stopped = filter.push(text, shown);
+        std::string shown;
+        stopped = text.push(token, shown);
         if (!shown.empty() && !emit(shown)) return;
     }
     if (stopped) return;
-    std::string text, shown;
-    decoder.finish(text);
-    stopped = filter.push(text, shown);
-    if (!stopped) filter.finish(shown);
+    std::string shown;
+    text.finish(shown);
     if (!shown.empty()) emit(shown);
 }
 

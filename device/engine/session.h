@@ -29,6 +29,7 @@ public:
     void feed(std::span<const int32_t> tokens, bool all, float* logits);
     void set_sampling(const edge_sampling& sampling) { memory_.sampler.set(sampling); }
     int32_t next();  // samples a token and appends it
+    void logprobs(int32_t n_top, edge_logprob* out);  // (1 + n_top): of the token that next() gave, and of the likeliest
 
     using Emit = std::function<bool(std::string_view)>;  // false: stop
     void generate(std::span<const int32_t> prompt, int32_t max_tokens, std::vector<std::string> stops, const Emit& emit,

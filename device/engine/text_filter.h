@@ -18,6 +18,8 @@ public:
     // The end without a stop string: what was held back is shown after all.
     void finish(std::string& out);
 
+    size_t n_held_bytes() const { return held_.size(); }
+
 private:
     std::vector<std::string> stops_;
     std::string held_;

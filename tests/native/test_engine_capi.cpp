@@ -80,6 +80,13 @@ void test_arguments() {
     check(edge_memory_budget(&bytes, why, sizeof why) == EDGE_OK && why[7] == '\0', "the reason is cut to its buffer");
     check(edge_memory_budget(nullptr, nullptr, 0) == EDGE_BAD_ARGUMENT, "nowhere to write");
     check(edge_session_feed(nullptr, nullptr, 0, 0, nullptr) == EDGE_BAD_ARGUMENT, "no session");
+    check(edge_session_logprobs(nullptr, 0, nullptr) == EDGE_BAD_ARGUMENT, "no session to score");
+    edge_text* text = nullptr;
+    check(edge_text_open(nullptr, nullptr, 0, &text) == EDGE_BAD_ARGUMENT && !text, "no model for a text");
+    edge_text_piece piece{};
+    check(edge_text_push(nullptr, 0, &piece) == EDGE_BAD_ARGUMENT, "no text to push to");
+    check(edge_text_finish(nullptr, &piece) == EDGE_BAD_ARGUMENT, "no text to finish");
+    edge_text_close(nullptr);
     edge_model_close(nullptr);
     edge_session_close(nullptr);
 }

@@ -68,6 +68,29 @@ void expect(const std::map<int32_t, double>& found, const std::vector<double>& p
     }
 }
 
+void test_logprobs() {
+    Fixture f(kHalves);
+    const double expected[] = {std::log(0.5), std::log(0.25), std::log(0.125), std::log(0.125)};
+    std::vector<edge_logprob> out(5);
+    f.set(sampling(0.5f, 1, 0, 0, 2));  // how tokens are chosen does not change what they are given
+    f.sampler.logprobs(f.logits, 3, 4, out.data());
+    check(out[0].token == 3 && std::fabs(out[0].logprob - expected[3]) < 1e-6, "the token itself comes first");
+    for (int32_t i = 0; i < 4; ++i) {
+        const edge_logprob& one = out[static_cast<size_t>(i) + 1];
+        check(one.token == i && std::fabs(one.logprob - expected[i]) < 1e-6, "the likeliest, of equals the lowest id");
+    }
+    f.sampler.logprobs(f.logits, 1, 0, out.data());
+    check(out[0].token == 1 && std::fabs(out[0].logprob - expected[1]) < 1e-6, "the token alone");
+    Fixture odd({std::numeric_limits<float>::quiet_NaN(), 700, -700});
+    odd.sampler.logprobs(odd.logits, 0, 3, out.data());
+    check(out[0].logprob == -std::numeric_limits<float>::infinity(), "a NaN has no probability");
+    check(out[1].token == 1 && out[1].logprob == 0 && out[2].token == 2 && out[2].logprob == -1400, "far apart");
+    odd.logits.assign(3, std::numeric_limits<float>::infinity());
+    odd.sampler.logprobs(odd.logits, 0, 3, out.data());
+    check(out[0].logprob == -std::numeric_limits<float>::infinity(), "no probabilities");
+    check(f.sample() == 0, "the next draw is not disturbed");
+}
+
 void test_draws() {
     Fixture f(kHalves);
     f.set(sampling(1));
@@ -114,6 +137,7 @@ void test_arguments() {
 int main() {
     test_greedy();
     test_penalty();
+    test_logprobs();
     test_draws();
     test_seed();
     test_arguments();

@@ -1,0 +1,40 @@
+// An answer's tokens to the text that may be shown: whole characters, and nothing of a stop string.
+#pragma once
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "text_filter.h"
+#include "tokenizer_stream.h"
+
+namespace edge {
+
+class TextStream {
+public:
+    // `tokenizer` must outlive this. The tokens continue a text; special ones are not shown.
+    TextStream(const Tokenizer& tokenizer, std::vector<std::string> stops)
+        : decoder_(tokenizer, false, false), filter_(std::move(stops)) {}
+
+    // Appends to `shown` what may be shown now. True: a stop string was met, and nothing more may be pushed.
+    bool push(int32_t token, std::string& shown) {
+        std::string text;
+        decoder_.push(token, text);
+        return filter_.push(text, shown);
+    }
+
+    // The end without a stop string: appends what was held back.
+    void finish(std::string& shown) {
+        std::string text;
+        decoder_.finish(text);
+        if (!filter_.push(text, shown)) filter_.finish(shown);
+    }
+
+    size_t n_held_bytes() const { return filter_.n_held_bytes(); }
+
+private:
+    StreamDecoder decoder_;
+    TextFilter filter_;
+};
+
+}  // namespace edge
