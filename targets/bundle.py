@@ -146,9 +146,7 @@ def write_bundles(
     return manifests
 
 
-def _write_bundle(
-    artifact: BundledArtifact, digest: str, profile: Profile, native: NativeBuild, folder: Path
-) -> Path:
+def _write_bundle(artifact: BundledArtifact, digest: str, profile: Profile, native: NativeBuild, folder: Path) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{profile.name}-", dir=folder.parent) as name:
         fresh = Path(name) / "new"

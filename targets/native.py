@@ -35,7 +35,7 @@ class NativeBuild:
 
 
 def cache_folder() -> Path:
-    """Where builds are kept: EDGESDK_CACHE, else `edgesdk` in XDG_CACHE_HOME or ~/.cache. It may be deleted any time."""
+    """Where builds are kept: EDGESDK_CACHE, else `edgesdk` in XDG_CACHE_HOME or ~/.cache. It may be deleted."""
     given = os.environ.get("EDGESDK_CACHE", "")
     if given:
         return Path(given)
@@ -60,10 +60,8 @@ def build_native(profile: Profile, progress: Progress | None = None) -> NativeBu
         with tempfile.TemporaryDirectory(prefix="build-", dir=cache) as name:
             work, log = Path(name), cache / f"{kept.name}.log"
             build = _Build(profile.name, log, work, progress)
-            build.run(
-                [cmake, "-S", str(toolchain.NATIVE), "-B", str(work / "build"), "-G", "Ninja"]
-                + [f"-DCMAKE_MAKE_PROGRAM={ninja}", *options]
-            )
+            folders = ("-S", str(toolchain.NATIVE), "-B", str(work / "build"))
+            build.run([cmake, *folders, "-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja}", *options])
             build.run([cmake, "--build", str(work / "build")])
             build.run([cmake, "--install", str(work / "build"), "--prefix", str(work / "tree")])
             _keep(work / "tree", kept)

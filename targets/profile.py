@@ -103,7 +103,7 @@ def _read(path: Path) -> Profile:
     profile = Profile(**values)
     wrong = _out_of_range(profile)
     if wrong:
-        raise UsageError(f"profile `{path.name}`: {'; '.join(wrong)}", hint="docs/targets.md says what each field means")
+        raise UsageError(f"profile `{path.name}`: {'; '.join(wrong)}", hint="docs/targets.md says what each means")
     return profile
 
 

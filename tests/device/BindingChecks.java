@@ -80,7 +80,7 @@ public final class BindingChecks {
             session.reset();
             session.setSampling(new Sampling().temperature(30).topK(50).topP(0.9f).minP(0.01f).seed(4));
             check(sampled.equals(session.generate("Hello", 20)) && !whole.startsWith(sampled), "a seed gives one text");
-            thrown(() -> session.generate("x".repeat(600), 1), 2, "context");
+            thrown(() -> session.generate("x".repeat(600), 1), 2, "tokens do not fit");
         }
     }
 

@@ -120,7 +120,7 @@ def test_the_own_compiler_builds_for_its_own_machine_only(tmp_path, monkeypatch)
     tools = find_toolchain(host)
     assert tools.library
     assert "my compiler 1" in tools.identity
-    with pytest.raises(ToolchainError, match="sparc-linux|for sparc"):
+    with pytest.raises(ToolchainError, match="compiler for sparc"):
         find_toolchain(replace(host, abi="sparc-linux-gnu"))
     monkeypatch.setenv("CXX", "no-such-c++")
     with pytest.raises(ToolchainError, match="no-such-c"):
