@@ -18,7 +18,7 @@ from edgesdk.cli import main
 from edgesdk.formats import Artifact
 from edgesdk.formats.ladder import LADDER_SCHEMA, level_table
 
-COMMANDS = ["build", "run", "chat", "inspect", "verify", "eval", "report", "serve"]
+COMMANDS = ["build", "bundle", "run", "chat", "inspect", "verify", "eval", "report", "serve"]
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +101,37 @@ def test_what_a_build_cannot_do_is_said_before_it_begins(option, value, message,
     assert main(["build", "smollm2", "-o", str(tmp_path / "out"), option, value]) != 0
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command", [["build", "smollm2"], ["bundle", "x.edge"]], ids=lambda value: value[0])
+def test_a_target_that_cannot_be_bundled_is_said_before_anything_begins(command, tmp_path, capsys, monkeypatch):
+    out = tmp_path / "out"
+    assert main([*command, "-o", str(out), "--targets", "android,toaster"]) == 2
+    assert "error: target `toaster` is unknown\nhint: known targets: android, " in capsys.readouterr().err
+    monkeypatch.setenv("ANDROID_NDK_HOME", str(tmp_path))
+    assert main([*command, "-o", str(out), "--targets", "android"]) == 1
+    assert "ANDROID_NDK_HOME is " in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_build_bundles_for_targets(tiny, tmp_path, monkeypatch, capsys):
+    """What `edgesdk build --targets` hands on; the builds themselves are tested in tests/targets."""
+    from edgesdk.cli import build as command
+
+    asked = []
+
+    def bundle_artifact(path, profiles, out):
+        asked.append((path, [profile.name for profile in profiles], out))
+        return [out / profile.name / "manifest.json" for profile in profiles]
+
+    monkeypatch.setattr(edgesdk, "build", lambda *_, **__: tiny)
+    monkeypatch.setattr(command, "check_targets", lambda profiles: None)
+    monkeypatch.setattr(command, "bundle_artifact", bundle_artifact)
+    assert main(["build", "smollm2", "-o", str(tmp_path), "--targets", "android,jetson", "--json"]) == 0
+    assert asked == [(tiny, ["android", "jetson-orin-nano"], tmp_path)]
+    captured = capsys.readouterr()
+    jsonschema.validate(json.loads(captured.out), LADDER_SCHEMA)
+    assert f"wrote {tmp_path / 'jetson-orin-nano'}" in captured.err
 
 
 @pytest.mark.parametrize(("given", "block_bits", "model_bits"), [([], 4, 6), (["4"], 4, 6), (["6"], 6, 8)])

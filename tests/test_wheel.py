@@ -63,9 +63,19 @@ def test_the_wheel_holds_what_it_should_and_no_more(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     for wanted in ("py.typed", "bin/edge-run", "include/edge.h", "formats/SPEC.md", "targets/profiles/android.toml"):
         assert f"edgesdk/{wanted}" in names
-    suffixes = {Path(name).suffix for name in names if name.startswith("edgesdk/") and name != "edgesdk/bin/edge-run"}
+    native = {name.removeprefix("edgesdk/native/") for name in names if name.startswith("edgesdk/native/")}
+    others = {name for name in names if name.startswith("edgesdk/") and not name.startswith("edgesdk/native/")}
+    suffixes = {Path(name).suffix for name in others - {"edgesdk/bin/edge-run"}}
     assert suffixes <= {".py", ".pyi", ".typed", ".so", ".h", ".md", ".toml"}
-    assert [name for name in names if name.endswith(".h")] == ["edgesdk/include/edge.h"]
+    assert [name for name in others if name.endswith(".h")] == ["edgesdk/include/edge.h"]
+    kinds = {".c", ".cmake", ".cpp", ".h", ".in", ".inc", ".java", ".map", ".txt"}
+    wanted = {
+        path.relative_to(ROOT).as_posix()
+        for folder in ("cmake", "kernels", "device")
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix in kinds
+    }
+    assert native == wanted | {"CMakeLists.txt"}
     sources = {f"edgesdk/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "formats").rglob("*.py")}
     assert sources <= set(names)
 

@@ -62,17 +62,42 @@ edge_status guard(Work&& work) noexcept {
     }
 }
 
+// The answer of a function that returns no status: `fallback` where `work` throws.
+template <typename T, typename Work>
+T answer(T fallback, Work&& work) noexcept {
+    T value = fallback;
+    return guard([&] { value = work(); }) == EDGE_OK ? value : fallback;
+}
+
 template <typename T>
 void require(const T* pointer, const char* name) {
     if (!pointer) throw ArgumentError(std::string("`") + name + "` is NULL");
 }
 
-// The caller's struct, which may be older (shorter) or newer (longer) than ours; what is missing is zero.
+const edge::Model& model_of(const edge_model* handle) {
+    require(handle, "model");
+    return *handle->model;
+}
+
+void require_struct_size(size_t given) {
+    constexpr size_t kMost = 4096;  // more than any struct of edge.h will have: beyond, it was never set
+    if (given < sizeof(size_t) || given > kMost) {
+        throw ArgumentError("`struct_size` is " + std::to_string(given) + ", expected sizeof(the struct)");
+    }
+}
+
+// The caller's struct, which may be older (shorter) than ours, what is missing is zero, or newer (longer): then it must not
+// ask for what this library does not know.
 template <typename T>
 T read_struct(const T* given) {
     T own{};
     if (given) {
-        if (given->struct_size < sizeof(size_t)) throw ArgumentError("`struct_size` is not set");
+        require_struct_size(given->struct_size);
+        const auto* bytes = reinterpret_cast<const unsigned char*>(given);
+        if (std::any_of(bytes + std::min(given->struct_size, sizeof(T)), bytes + given->struct_size, [](auto b) { return b; })) {
+            throw ArgumentError("an option is set that this library, version " EDGE_VERSION
+                                ", does not know\nhint: leave it zero, or use the library that came with your edge.h");
+        }
         std::memcpy(&own, given, std::min(given->struct_size, sizeof(T)));
     }
     own.struct_size = sizeof(T);
@@ -83,7 +108,7 @@ template <typename T>
 void write_struct(T* out, T value) {
     require(out, "out");
     const size_t size = out->struct_size;
-    if (size < sizeof(size_t)) throw ArgumentError("`struct_size` is not set");
+    require_struct_size(size);
     value.struct_size = size;
     std::memcpy(out, &value, std::min(size, sizeof(T)));
 }
@@ -165,7 +190,9 @@ edge_status edge_model_load(const char* path, const edge_load_options* options, 
 
 void edge_model_close(edge_model* model) { delete model; }
 
-int32_t edge_model_n_levels(const edge_model* model) { return model->model->artifact().n_levels(); }
+int32_t edge_model_n_levels(const edge_model* model) {
+    return answer(0, [&] { return model_of(model).artifact().n_levels(); });
+}
 
 edge_status edge_model_level_info(const edge_model* model, int32_t level, edge_level_info* out) {
     return guard([&] {
@@ -181,12 +208,24 @@ edge_status edge_model_level_info(const edge_model* model, int32_t level, edge_l
     });
 }
 
-int32_t edge_model_level(const edge_model* model) { return model->model->choice().level; }
-const char* edge_model_level_reason(const edge_model* model) { return model->model->choice().reason.c_str(); }
-int32_t edge_model_context_tokens(const edge_model* model) { return model->model->demand().context_tokens; }
-int32_t edge_model_vocab_size(const edge_model* model) { return model->model->weights().vocab_size; }
-int32_t edge_model_n_threads(const edge_model* model) { return model->model->demand().n_threads; }
-uint64_t edge_model_token_bytes(const edge_model* model) { return model->model->weights().token_bytes(); }
+int32_t edge_model_level(const edge_model* model) {
+    return answer(-1, [&] { return model_of(model).choice().level; });
+}
+const char* edge_model_level_reason(const edge_model* model) {
+    return answer("", [&] { return model_of(model).choice().reason.c_str(); });
+}
+int32_t edge_model_context_tokens(const edge_model* model) {
+    return answer(0, [&] { return model_of(model).demand().context_tokens; });
+}
+int32_t edge_model_vocab_size(const edge_model* model) {
+    return answer(0, [&] { return model_of(model).weights().vocab_size; });
+}
+int32_t edge_model_n_threads(const edge_model* model) {
+    return answer(0, [&] { return model_of(model).demand().n_threads; });
+}
+uint64_t edge_model_token_bytes(const edge_model* model) {
+    return answer(uint64_t{0}, [&] { return model_of(model).weights().token_bytes(); });
+}
 
 edge_status edge_model_estimate(const edge_model* model, int32_t level, int32_t context_tokens, int32_t kv_bits,
                                 edge_memory* out) {
@@ -212,15 +251,19 @@ edge_status edge_model_verify(edge_model* model) {
 }
 
 const char* edge_model_metadata(const edge_model* model, size_t* n_bytes) {
-    const std::string& text = model->model->artifact().metadata;
-    if (n_bytes) *n_bytes = text.size();
-    return text.c_str();
+    return answer<const char*>(nullptr, [&] {
+        const std::string& text = model_of(model).artifact().metadata;
+        if (n_bytes) *n_bytes = text.size();
+        return text.c_str();
+    });
 }
 
 const char* edge_model_chat_template(const edge_model* model, size_t* n_bytes) {
-    const std::string_view text = model->model->chat_template();
-    if (n_bytes) *n_bytes = text.size();
-    return text.empty() ? nullptr : text.data();
+    return answer<const char*>(nullptr, [&] {
+        const std::string_view text = model_of(model).chat_template();
+        if (n_bytes) *n_bytes = text.size();
+        return text.empty() ? nullptr : text.data();
+    });
 }
 
 edge_status edge_tokenize(const edge_model* model, const char* text, size_t n_bytes, int32_t special, int32_t add_bos,
@@ -242,7 +285,9 @@ edge_status edge_detokenize(const edge_model* model, const int32_t* tokens, size
     });
 }
 
-int32_t edge_is_end_token(const edge_model* model, int32_t token) { return model->model->tokenizer().is_end_token(token); }
+int32_t edge_is_end_token(const edge_model* model, int32_t token) {
+    return answer(0, [&]() -> int32_t { return model_of(model).tokenizer().is_end_token(token); });
+}
 
 edge_status edge_session_open(edge_model* model, edge_session** out) {
     return guard([&] {
@@ -254,7 +299,12 @@ edge_status edge_session_open(edge_model* model, edge_session** out) {
 }
 
 void edge_session_close(edge_session* session) { delete session; }
-void edge_session_reset(edge_session* session) { session->session.reset(); }
+void edge_session_reset(edge_session* session) {
+    guard([&] {
+        require(session, "session");
+        session->session.reset();
+    });
+}
 
 edge_status edge_session_rewind(edge_session* session, int32_t n_tokens) {
     return guard([&] {
@@ -263,8 +313,16 @@ edge_status edge_session_rewind(edge_session* session, int32_t n_tokens) {
     });
 }
 
-int32_t edge_session_position(const edge_session* session) { return session->session.n_tokens(); }
-void edge_session_cancel(edge_session* session) { session->session.cancel(); }
+int32_t edge_session_position(const edge_session* session) {
+    return answer(0, [&] {
+        require(session, "session");
+        return session->session.n_tokens();
+    });
+}
+
+void edge_session_cancel(edge_session* session) {
+    if (session) session->session.cancel();
+}
 
 edge_status edge_session_feed(edge_session* session, const int32_t* tokens, size_t n_tokens, int32_t all_logits,
                               float* logits) {

@@ -2,8 +2,13 @@
  *
  * Handles are opaque. Every function that can fail returns an edge_status; edge_last_error() gives this thread's message
  * (what was found, what was expected, and after a newline "hint: ..." where there is a way out).
+ * Functions that return a value instead answer 0, "" or NULL (a level: -1) for a NULL handle. Closing NULL does nothing.
  * Option structs begin with struct_size = sizeof(the struct the caller compiled with); zero means the default in every field.
- * No C++ exception crosses this border. A model may be shared by threads; a session belongs to one thread at a time. */
+ * A library older than the caller's edge.h refuses a field that it does not know unless it is zero.
+ * No C++ exception crosses this border. A callback must not throw through libedge.so, which has a C++ runtime of its own;
+ * with libedge.a what it throws ends the call with EDGE_INTERNAL and its message.
+ * A model may be shared by threads; a session belongs to one thread at a time, and may outlive the handle of its model.
+ * The symbols of libedge.so are versioned: a program refuses to start with a library that lacks what it was linked with. */
 #ifndef EDGE_H
 #define EDGE_H
 #include <stddef.h>

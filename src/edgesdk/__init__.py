@@ -22,6 +22,7 @@ from edgesdk.errors import (
     MemoryBudgetError,
     MissingExtraError,
     ModelError,
+    ToolchainError,
     TruncatedError,
     UsageError,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "MissingExtraError",
     "Model",
     "ModelError",
+    "ToolchainError",
     "TruncatedError",
     "UsageError",
     "build",

@@ -8,6 +8,7 @@ EdgeError
 │   └── TruncatedError  the file ends before the level that was asked for
 ├── MemoryBudgetError no level fits the memory that was granted
 ├── MissingExtraError an optional dependency is not installed
+├── ToolchainError    the engine cannot be built for a target
 ├── CancelledError    generation was cancelled
 └── EngineError       the engine failed (I/O, internal)
 """
@@ -23,6 +24,7 @@ __all__ = [
     "MemoryBudgetError",
     "MissingExtraError",
     "ModelError",
+    "ToolchainError",
     "TruncatedError",
     "UsageError",
 ]
@@ -66,6 +68,10 @@ class MemoryBudgetError(EdgeError):
 
 class MissingExtraError(EdgeError):
     """An optional dependency is not installed; the hint says which extra brings it."""
+
+
+class ToolchainError(EdgeError):
+    """The engine cannot be built for a target: a compiler is missing or failed."""
 
 
 class CancelledError(EdgeError):

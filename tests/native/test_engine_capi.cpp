@@ -1,6 +1,8 @@
 // The C ABI without a model: arguments, statuses, messages, and headers that must be refused before anything is built.
 #include <unistd.h>
 
+#include <cstddef>
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
@@ -87,8 +89,54 @@ void test_arguments() {
     check(edge_text_push(nullptr, 0, &piece) == EDGE_BAD_ARGUMENT, "no text to push to");
     check(edge_text_finish(nullptr, &piece) == EDGE_BAD_ARGUMENT, "no text to finish");
     edge_text_close(nullptr);
+}
+
+void test_null_handles() {
+    edge_level_info info{sizeof(edge_level_info), 0, 0, 0, 0, 0, 0, 0};
+    edge_memory memory{sizeof(edge_memory), 0, 0, 0, 0};
+    edge_session* session = nullptr;
+    int32_t token = 0;
+    size_t n = 7;
+    check(edge_model_n_levels(nullptr) == 0 && edge_model_level(nullptr) == -1, "no levels");
+    check(contains(edge_last_error(), "`model` is NULL"), edge_last_error());
+    check(*edge_model_level_reason(nullptr) == '\0' && edge_model_context_tokens(nullptr) == 0, "no reason, no context");
+    check(edge_model_vocab_size(nullptr) == 0 && edge_model_n_threads(nullptr) == 0, "no vocabulary, no threads");
+    check(edge_model_token_bytes(nullptr) == 0 && edge_is_end_token(nullptr, 0) == 0, "no weights, no end token");
+    check(!edge_model_metadata(nullptr, &n) && !edge_model_chat_template(nullptr, &n) && n == 7, "no texts");
+    check(edge_session_position(nullptr) == 0, "no position");
+    for (const edge_status status :
+         {edge_model_level_info(nullptr, 0, &info), edge_model_estimate(nullptr, 0, 0, 0, &memory), edge_model_verify(nullptr),
+          edge_tokenize(nullptr, "x", 1, 0, 0, nullptr, 0, &n), edge_detokenize(nullptr, &token, 1, 0, nullptr, 0, &n),
+          edge_session_open(nullptr, &session), edge_session_rewind(nullptr, 0),
+          edge_session_feed(nullptr, nullptr, 0, 0, nullptr), edge_session_set_sampling(nullptr, nullptr),
+          edge_session_next(nullptr, &token),
+          edge_session_generate(nullptr, nullptr, 0, 0, nullptr, 0, nullptr, nullptr, nullptr)}) {
+        check(status == EDGE_BAD_ARGUMENT, "a NULL handle is the caller's fault: " + std::to_string(status));
+    }
+    edge_session_cancel(nullptr);
+    edge_session_reset(nullptr);
     edge_model_close(nullptr);
     edge_session_close(nullptr);
+}
+
+// Callers that were compiled with another edge.h.
+void test_struct_sizes() {
+    struct Newer {
+        edge_load_options options;
+        uint64_t field;
+    } newer{};
+    newer.options.struct_size = sizeof newer;
+    edge_model* model = nullptr;
+    const auto load_newer = [&] { return edge_model_load("/nowhere/model.edge", &newer.options, &model); };
+    check(load_newer() == EDGE_NOT_FOUND, "a newer struct whose new field is zero");
+    newer.field = uint64_t{1} << 40;
+    check(load_newer() == EDGE_BAD_ARGUMENT && contains(edge_last_error(), "does not know"), edge_last_error());
+    newer.options.struct_size = offsetof(edge_load_options, rate);
+    check(load_newer() == EDGE_NOT_FOUND, "an older struct is shorter");
+    for (const size_t size : {size_t{0}, sizeof(size_t) - 1, size_t{5000}, SIZE_MAX}) {
+        newer.options.struct_size = size;
+        check(load_newer() == EDGE_BAD_ARGUMENT && contains(edge_last_error(), "struct_size"), edge_last_error());
+    }
 }
 
 void test_errors_belong_to_threads() {
@@ -112,6 +160,8 @@ int main() {
     check(*edge_version() != '\0' && *edge_isa() != '\0', "version and isa");
     test_headers();
     test_arguments();
+    test_null_handles();
+    test_struct_sizes();
     test_errors_belong_to_threads();
     unlink(path.c_str());
     return finish();

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import edgesdk
-from edgesdk.cli import build, evaluate, generate, inspect, report, serve
+from edgesdk.cli import build, bundle, evaluate, generate, inspect, report, serve
 from edgesdk.cli.console import complain, say
 from edgesdk.cli.options import examples
 from edgesdk.errors import EdgeError, UsageError
@@ -30,6 +30,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("build", epilog=build.EXAMPLES)(build.build)
+app.command("bundle", epilog=bundle.EXAMPLES)(bundle.bundle)
 app.command("run", epilog=generate.RUN_EXAMPLES)(generate.run)
 app.command("chat", epilog=generate.CHAT_EXAMPLES)(generate.chat)
 app.command("inspect", epilog=inspect.INSPECT_EXAMPLES)(inspect.inspect)

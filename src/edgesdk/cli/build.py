@@ -1,4 +1,4 @@
-"""`edgesdk build`: compiles a model into OUT/model.edge and OUT/build.json."""
+"""`edgesdk build`: compiles a model into OUT/model.edge and OUT/build.json, and bundles it for targets."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 import edgesdk
+from edgesdk.cli.bundle import TARGETS_HELP, bundle_artifact
 from edgesdk.cli.console import print_json, say
 from edgesdk.cli.inspect import print_ladder
 from edgesdk.cli.options import Json, examples
@@ -16,11 +17,14 @@ from edgesdk.cli.progress import StepProgress
 from edgesdk.cloud.config import RECOVER_EPOCHS, BuildConfig, preset
 from edgesdk.formats import Artifact
 from edgesdk.formats.ladder import level_table
+from edgesdk.targets import load_profiles
+from edgesdk.targets.bundle import check_targets
 
 __all__ = ["EXAMPLES", "build"]
 
 EXAMPLES = examples(
     "edgesdk build smollm2 -o out",
+    "edgesdk build ./my-model --targets android,jetson -o out",
     "edgesdk build ./my-model --preset fast -o out",
     "edgesdk build hf:org/name --eval-text wiki.txt -o out",
     "edgesdk build model.gguf -o out --json",
@@ -35,6 +39,9 @@ def build(
         ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for model.edge and build.json.", show_default=False)],
+    targets: Annotated[
+        str | None, typer.Option("--targets", metavar="LIST", help=TARGETS_HELP, show_default=False)
+    ] = None,
     preset_name: Annotated[
         str, typer.Option("--preset", help="default; fast: less text, a coarser search; uniql: a baseline.")
     ] = "default",
@@ -92,8 +99,11 @@ def build(
 ) -> None:
     """Compile a model once into one file that holds all its sizes.
 
-    A build that was stopped goes on where it was: its work lies in OUT/work.
+    With --targets, OUT/TARGET/ holds what runs it there (see edgesdk bundle). A build that was stopped goes on where
+    it was: its work lies in OUT/work.
     """
+    profiles = [] if targets is None else load_profiles(targets)
+    check_targets(profiles)
     config = _config(
         preset_name, allocate, axes, max_bits, max_file_growth, max_rate, step, calibration_text, eval_text, seed
     )
@@ -101,12 +111,14 @@ def build(
         config = replace(config, recover=replace(config.recover, n_epochs=RECOVER_EPOCHS))
     with StepProgress() as progress:
         path = edgesdk.build(model, out, config, progress=progress)
+    manifests = bundle_artifact(path, profiles, out) if profiles else []
     artifact = Artifact.open(path)
     if as_json:
         print_json(level_table(artifact))
     else:
         print_ladder(artifact)
-    say(f"wrote {path}")
+    for written in (path, *(manifest.parent for manifest in manifests)):
+        say(f"wrote {written}")
 
 
 def _config(

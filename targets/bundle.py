@@ -1,0 +1,216 @@
+"""Bundles: for each target one folder with the engine, the SDK and a manifest, beside the one artifact they share."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from edgesdk.errors import UsageError
+from edgesdk.targets.native import NativeBuild, build_native
+from edgesdk.targets.profile import Profile
+from edgesdk.targets.toolchain import find_program, find_toolchain
+
+__all__ = ["MANIFEST_SCHEMA", "BundledArtifact", "BundledLevel", "check_targets", "write_bundles"]
+
+MANIFEST_VERSION = 1
+
+_FILE_HASH = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
+_BYTES = {"type": "integer", "minimum": 1}
+_TEXTS = {"type": "array", "items": {"type": "string", "minLength": 1}}
+MANIFEST_SCHEMA: dict[str, Any] = {
+    "$schema": "https://json-schema.org/draft/2020-12/schema",
+    "title": "manifest.json of a bundle",
+    "type": "object",
+    "additionalProperties": False,
+    "required": [
+        *("format_version", "target", "abi", "isa_floor", "backends", "default_budget_bytes", "default_level"),
+        *("artifact", "files", "notes"),
+    ],
+    "properties": {
+        "format_version": {"const": MANIFEST_VERSION},
+        "target": {"type": "string", "minLength": 1},
+        "abi": {"type": "string", "pattern": "^(aarch64|x86_64)-"},
+        "isa_floor": _TEXTS,
+        "backends": {**_TEXTS, "minItems": 1},
+        "default_budget_bytes": _BYTES,
+        "default_level": {"type": "integer", "minimum": 0},
+        "artifact": {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["path", "sha256", "file_bytes", "levels"],
+            "properties": {
+                "path": {"type": "string", "minLength": 1},
+                "sha256": _FILE_HASH,
+                "file_bytes": _BYTES,
+                "levels": {
+                    "type": "array",
+                    "minItems": 1,
+                    "items": {
+                        "type": "object",
+                        "additionalProperties": False,
+                        "required": ["level", "rate", "file_bytes", "mapped_bytes", "total_bytes"],
+                        "properties": {
+                            "level": {"type": "integer", "minimum": 0},
+                            "rate": {"type": "number", "minimum": 0, "exclusiveMaximum": 1},
+                            "file_bytes": _BYTES,
+                            "mapped_bytes": _BYTES,
+                            "total_bytes": _BYTES,
+                        },
+                    },
+                },
+            },
+        },
+        "files": {
+            "type": "array",
+            "minItems": 1,
+            "items": {
+                "type": "object",
+                "additionalProperties": False,
+                "required": ["path", "sha256", "bytes"],
+                "properties": {
+                    "path": {"type": "string", "minLength": 1},
+                    "sha256": _FILE_HASH,
+                    "bytes": {"type": "integer", "minimum": 0},
+                },
+            },
+        },
+        "notes": _TEXTS,
+    },
+}
+
+
+@dataclass(frozen=True)
+class BundledLevel:
+    """A level that the artifact holds; total_bytes: weights, cache and workspace of one session at default context."""
+
+    level: int
+    rate: float
+    file_bytes: int
+    mapped_bytes: int
+    total_bytes: int
+
+
+@dataclass(frozen=True)
+class BundledArtifact:
+    """The artifact that bundles share, and its levels, smallest first."""
+
+    path: Path
+    levels: tuple[BundledLevel, ...]
+
+
+Progress = Callable[[str, int, int], None]  # (step, done, total)
+
+
+def check_targets(profiles: Sequence[Profile]) -> None:
+    """Finds every tool that bundles for these targets need, so that a long build does not end with one missing.
+
+    Raises MissingExtraError, ToolchainError and UsageError.
+    """
+    for profile in profiles:
+        find_toolchain(profile)
+        for name in ("cmake", "ninja"):
+            find_program(name)
+
+
+def write_bundles(
+    artifact: BundledArtifact, profiles: Sequence[Profile], out: Path, progress: Progress | None = None
+) -> list[Path]:
+    """Writes OUT/TARGET/ for each profile and returns the paths of the manifests, in the order of the profiles.
+
+    The artifact is linked by its path relative to the folder of the target, not copied. A folder appears whole or not
+    at all, and replaces an older bundle; a folder that is no bundle is left alone.
+    Raises UsageError, and what build_native raises.
+    """
+    for profile in profiles:
+        _default_level(artifact, profile)
+        _check_replaceable(out / profile.name)
+    digest = _sha256(artifact.path)
+    manifests = []
+    for profile in profiles:
+        step = f"bundle {profile.name}"
+
+        def advance(done: int, total: int, step: str = step) -> None:
+            if progress is not None:
+                progress(step, done, total)
+
+        native = build_native(profile, advance)
+        manifests.append(_write_bundle(artifact, digest, profile, native, out / profile.name))
+        advance(1, 1)
+    return manifests
+
+
+def _write_bundle(artifact: BundledArtifact, digest: str, profile: Profile, native: NativeBuild, folder: Path) -> Path:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{profile.name}-", dir=folder.parent) as name:
+        fresh = Path(name) / "new"
+        shutil.copytree(native.folder, fresh)
+        manifest = _manifest(artifact, digest, profile, native, folder, fresh)
+        (fresh / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", "utf-8")
+        if folder.exists():
+            folder.rename(Path(name) / "old")
+        fresh.rename(folder)
+    return folder / "manifest.json"
+
+
+def _manifest(
+    artifact: BundledArtifact, digest: str, profile: Profile, native: NativeBuild, folder: Path, fresh: Path
+) -> dict[str, Any]:
+    files = sorted(path for path in fresh.rglob("*") if path.is_file())
+    return {
+        "format_version": MANIFEST_VERSION,
+        "target": profile.name,
+        "abi": native.toolchain.abi,
+        "isa_floor": list(profile.isa_floor),
+        "backends": list(profile.backends),
+        "default_budget_bytes": _budget(profile),
+        "default_level": _default_level(artifact, profile),
+        "artifact": {
+            "path": Path(os.path.relpath(artifact.path.resolve(), folder.resolve())).as_posix(),
+            "sha256": digest,
+            "file_bytes": artifact.path.stat().st_size,
+            "levels": [asdict(level) for level in artifact.levels],
+        },
+        "files": [
+            {"path": path.relative_to(fresh).as_posix(), "sha256": _sha256(path), "bytes": path.stat().st_size}
+            for path in files
+        ],
+        "notes": [profile.notes, *native.toolchain.notes] if profile.notes else list(native.toolchain.notes),
+    }
+
+
+def _budget(profile: Profile) -> int:
+    return int(profile.memory_bytes * profile.memory_share)
+
+
+def _default_level(artifact: BundledArtifact, profile: Profile) -> int:
+    """The largest level that fits the target's default budget. Raises UsageError when none does."""
+    budget = _budget(profile)
+    fitting = [level.level for level in artifact.levels if level.total_bytes <= budget]
+    if not fitting:
+        raise UsageError(
+            f"target `{profile.name}` grants {budget} bytes, the smallest level of `{artifact.path.name}` needs "
+            f"{artifact.levels[0].total_bytes}",
+            hint="build with smaller levels (--max-rate), or give a profile of your own with more memory",
+        )
+    return max(fitting)
+
+
+def _check_replaceable(folder: Path) -> None:
+    if not folder.exists() or (folder.is_dir() and ((folder / "manifest.json").is_file() or not any(folder.iterdir()))):
+        return
+    raise UsageError(f"`{folder}` exists and is no bundle", hint="choose another folder with -o, or move it away")
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

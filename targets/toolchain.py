@@ -1,0 +1,167 @@
+"""What it takes to build the engine for a target: CMake, ninja, a compiler, and where each is found."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from edgesdk.errors import MissingExtraError, ToolchainError, UsageError
+from edgesdk.targets.profile import Profile
+
+__all__ = ["Toolchain", "find_program", "find_toolchain", "native_sources"]
+
+NATIVE = Path(__file__).parents[1] / "native"
+_SUFFIXES = {".c", ".cmake", ".cpp", ".h", ".in", ".inc", ".java", ".map", ".txt"}
+_EXTRA_HINT = "pip install 'edgesdk[targets]'"
+
+
+@dataclass(frozen=True)
+class Toolchain:
+    """How the engine is built for a target.
+
+    abi: the triple of what it makes; options: what CMake is called with; identity: the compiler with its version and
+    whatever else makes one build differ from another; library: whether libedge is built, and not edge-run alone;
+    notes: what a user of the bundle should know.
+    """
+
+    abi: str
+    options: tuple[str, ...]
+    identity: str
+    library: bool
+    notes: tuple[str, ...]
+
+
+def native_sources() -> list[Path]:
+    """The files that the engine is built from, relative to NATIVE, sorted: the package carries them."""
+    found = [NATIVE / "CMakeLists.txt"]
+    for folder in ("cmake", "kernels", "device"):
+        found += [path for path in (NATIVE / folder).rglob("*") if path.suffix in _SUFFIXES and path.is_file()]
+    if not found[0].is_file():
+        raise ToolchainError(
+            f"the engine's sources are not in `{NATIVE}`", hint="install edgesdk again from a wheel or a checkout"
+        )
+    return sorted(path.relative_to(NATIVE) for path in found)
+
+
+def find_program(name: str) -> str:
+    """A program of this Python environment, or on PATH. Raises MissingExtraError."""
+    beside = Path(sys.executable).parent / name
+    found = str(beside) if os.access(beside, os.X_OK) else shutil.which(name)
+    if found is None:
+        raise MissingExtraError(f"building for targets needs `{name}`, which is not installed", hint=_EXTRA_HINT)
+    return found
+
+
+def find_toolchain(profile: Profile) -> Toolchain:
+    """The toolchain of a profile; nothing is built yet. Raises MissingExtraError, ToolchainError and UsageError.
+
+    Android: the NDK where ANDROID_NDK_HOME names one, else the profile's own toolchain.
+    """
+    ndk = os.environ.get("ANDROID_NDK_HOME", "")
+    if profile.android_abi and ndk:
+        return _ndk_toolchain(profile, Path(ndk))
+    if profile.toolchain:
+        return _zig_toolchain(profile)
+    return _own_toolchain(profile)
+
+
+def _ndk_toolchain(profile: Profile, ndk: Path) -> Toolchain:
+    file = ndk / "build" / "cmake" / "android.toolchain.cmake"
+    if not file.is_file():
+        raise ToolchainError(
+            f"ANDROID_NDK_HOME is `{ndk}`, where there is no build/cmake/android.toolchain.cmake",
+            hint="name the folder of one NDK (such as ~/Android/Sdk/ndk/27.2.12479018), or unset the variable for a "
+            "bundle with `edge-run` alone",
+        )
+    properties = ndk / "source.properties"
+    revision = properties.read_text("utf-8").strip() if properties.is_file() else ""
+    options = (
+        f"-DCMAKE_TOOLCHAIN_FILE={file}",
+        f"-DANDROID_ABI={profile.android_abi}",
+        f"-DANDROID_PLATFORM=android-{profile.android_api}",
+        "-DANDROID_STL=c++_static",
+        "-DCMAKE_SHARED_LINKER_FLAGS=-s -Wl,-z,max-page-size=16384",
+        "-DCMAKE_EXE_LINKER_FLAGS=-s",
+    )
+    note = f"Built with the Android NDK for {profile.android_abi} from API level {profile.android_api} on."
+    abi = f"{profile.abi.split('-')[0]}-linux-android{profile.android_api}"
+    return Toolchain(abi, options, f"ndk {revision} {options[1:]}", True, (note,))
+
+
+def _zig_toolchain(profile: Profile) -> Toolchain:
+    file = NATIVE / "cmake" / f"{profile.toolchain}.cmake"
+    if not file.is_file():
+        known = ", ".join(sorted(path.stem for path in file.parent.glob("zig-*.cmake")))
+        raise UsageError(
+            f"target `{profile.name}` names the toolchain `{profile.toolchain}`, which does not exist",
+            hint=f"`toolchain` is one of {known}, or empty for this machine's own compiler",
+        )
+    zig = _zig()
+    options = (f"-DCMAKE_TOOLCHAIN_FILE={file}", f"-DEDGE_ZIG={zig}")
+    library = not profile.abi.endswith("-musl")
+    identity = f"zig {_version(zig, 'version')} {profile.toolchain}"
+    return Toolchain(profile.abi, options, identity, library, _zig_notes(profile))
+
+
+def _zig_notes(profile: Profile) -> tuple[str, ...]:
+    if profile.android_abi:
+        return (
+            "Without the Android NDK this bundle is a static `edge-run` for `adb shell`, on the CPU alone.",
+            "`libedge.so` for apps, and a GPU through OpenCL (a vendor library of Android's own libc), need the NDK: "
+            "set ANDROID_NDK_HOME and bundle again; `libedge.so` is then built. The engine has no OpenCL kernels yet.",
+        )
+    if profile.abi.endswith("-musl"):
+        return ("A static `edge-run`; programs that link the engine need a target with glibc.",)
+    _, _, glibc = profile.abi.partition("-gnu.")
+    return (f"For glibc {glibc} and later; libc++ is inside `libedge.so`.",) if glibc else ()
+
+
+def _own_toolchain(profile: Profile) -> Toolchain:
+    machine, wanted = platform.machine(), profile.abi.split("-")[0]
+    if machine != wanted:
+        raise ToolchainError(
+            f"target `{profile.name}` is built with the machine's own compiler for {wanted}, this machine is {machine}",
+            hint=f"bundle it on a machine with {wanted}, or name a `toolchain` in the profile",
+        )
+    compiler = os.environ.get("CXX", "c++")
+    if shutil.which(compiler) is None:
+        raise ToolchainError(
+            f"no C++ compiler: there is no `{compiler}`", hint="install g++ 12 or later, or name a compiler with CXX"
+        )
+    flags = "-s -static-libstdc++ -static-libgcc"
+    options = (
+        f"-DCMAKE_CXX_COMPILER={compiler}",
+        f"-DCMAKE_SHARED_LINKER_FLAGS={flags}",
+        f"-DCMAKE_EXE_LINKER_FLAGS={flags}",
+    )
+    name, libc = platform.libc_ver()
+    note = f"Built with this machine's compiler: it needs {name} {libc} or later." if libc else "Built on this machine."
+    return Toolchain(profile.abi, options, f"{_version(compiler, '--version')} {options}", True, (note,))
+
+
+def _zig() -> str:
+    spec = find_spec("ziglang")
+    if spec is not None and spec.origin is not None:
+        return str(Path(spec.origin).parent / "zig")
+    found = shutil.which("zig")
+    if found is None:
+        raise MissingExtraError(
+            "cross-building needs zig (the package `ziglang`), which is not installed", hint=_EXTRA_HINT
+        )
+    return found
+
+
+def _version(program: str, argument: str) -> str:
+    try:
+        result = subprocess.run([program, argument], capture_output=True, text=True, timeout=60, check=True)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise ToolchainError(
+            f"`{program} {argument}` failed: {error}", hint="install it again, or name another compiler"
+        ) from error
+    return result.stdout.splitlines()[0] if result.stdout else ""
