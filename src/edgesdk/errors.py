@@ -9,6 +9,7 @@ EdgeError
 ├── MemoryBudgetError no level fits the memory that was granted
 ├── MissingExtraError an optional dependency is not installed
 ├── CancelledError    generation was cancelled
+├── DeviceError       a device cannot be reached, refuses, or is not what was expected
 └── EngineError       the engine failed (I/O, internal)
 """
 
@@ -17,6 +18,7 @@ from __future__ import annotations
 __all__ = [
     "ArtifactError",
     "CancelledError",
+    "DeviceError",
     "EdgeError",
     "EngineError",
     "HashError",
@@ -70,6 +72,10 @@ class MissingExtraError(EdgeError):
 
 class CancelledError(EdgeError):
     """Generation was cancelled."""
+
+
+class DeviceError(EdgeError):
+    """A device cannot be reached, refuses, or is not what was expected."""
 
 
 class EngineError(EdgeError):
