@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import edgesdk
-from edgesdk.cli import build, evaluate, generate, inspect, report
+from edgesdk.cli import build, deploy, devices, evaluate, generate, inspect, profile, report
 from edgesdk.cli.console import complain, say
 from edgesdk.cli.options import examples
 from edgesdk.errors import EdgeError, UsageError
@@ -36,6 +36,9 @@ app.command("inspect", epilog=inspect.INSPECT_EXAMPLES)(inspect.inspect)
 app.command("verify", epilog=inspect.VERIFY_EXAMPLES)(inspect.verify)
 app.command("eval", epilog=evaluate.EXAMPLES)(evaluate.evaluate)
 app.command("report", epilog=report.EXAMPLES)(report.report)
+app.command("devices", epilog=devices.EXAMPLES)(devices.devices)
+app.command("deploy", epilog=deploy.EXAMPLES)(deploy.deploy)
+app.command("profile", epilog=profile.EXAMPLES)(profile.profile)
 
 
 def _print_version(wanted: bool) -> None:
