@@ -18,7 +18,7 @@ from edgesdk.cli import main
 from edgesdk.formats import Artifact
 from edgesdk.formats.ladder import LADDER_SCHEMA, level_table
 
-COMMANDS = ["build", "run", "chat", "inspect", "verify", "eval", "report"]
+COMMANDS = ["build", "run", "chat", "inspect", "verify", "eval", "report", "devices", "deploy", "profile"]
 
 
 @pytest.fixture(scope="module")

@@ -61,10 +61,10 @@ def run(*command: object) -> subprocess.CompletedProcess[str]:
 
 def test_the_wheel_holds_what_it_should_and_no_more(wheel):
     names = zipfile.ZipFile(wheel).namelist()
-    for wanted in ("py.typed", "bin/edge-run", "include/edge.h", "formats/SPEC.md", "targets/profiles/android.toml"):
+    for wanted in ("py.typed", "bin/edge-run", "include/edge.h", "formats/SPEC.md", "targets/probe.sh"):
         assert f"edgesdk/{wanted}" in names
     suffixes = {Path(name).suffix for name in names if name.startswith("edgesdk/") and name != "edgesdk/bin/edge-run"}
-    assert suffixes <= {".py", ".pyi", ".typed", ".so", ".h", ".md", ".toml"}
+    assert suffixes <= {".py", ".pyi", ".typed", ".so", ".h", ".json", ".md", ".sh", ".toml"}
     assert [name for name in names if name.endswith(".h")] == ["edgesdk/include/edge.h"]
     sources = {f"edgesdk/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "formats").rglob("*.py")}
     assert sources <= set(names)
