@@ -1,9 +1,9 @@
 """devices.toml: the user's own names for devices.
 
-    [pi]
-    kind = "ssh"                  # ssh, adb or local
-    address = "me@raspberrypi"    # ssh: user@host or an alias of ~/.ssh/config; adb: serial number or HOST:PORT
-    root = "/srv/edgesdk"         # optional: the folder on the device for what is deployed
+[pi]
+kind = "ssh"                  # ssh, adb or local
+address = "me@raspberrypi"    # ssh: user@host or an alias of ~/.ssh/config; adb: serial number or HOST:PORT
+root = "/srv/edgesdk"         # optional: the folder on the device for what is deployed
 """
 
 from __future__ import annotations
@@ -74,7 +74,9 @@ def _device(name: str, table: Any, problems: list[str]) -> NamedDevice:
     problems += [f"`{name}.{key}` is unknown" for key in table if key not in _KEYS]
     kind, address, root = (table.get(key, "") for key in ("kind", "address", "root"))
     if not re.fullmatch(r"[A-Za-z0-9._-]+", name) or name in {"all", "local"}:
-        problems.append(f"`{name}` cannot be a name: letters, digits, `.`, `_` and `-` make one, `all` and `local` are taken")
+        problems.append(
+            f"`{name}` cannot be a name: letters, digits, `.`, `_` and `-` make one, `all` and `local` are taken"
+        )
     if kind not in _KINDS:
         problems.append(f"`{name}.kind` is {kind!r}, expected one of {', '.join(_KINDS)}")
     if not isinstance(address, str) or (not address and kind != "local"):

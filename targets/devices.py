@@ -40,7 +40,7 @@ class Device:
     @property
     def full_name(self) -> str:
         """KIND:ADDRESS, which no other device has."""
-        return "local" if self.kind == "local" and self.address == "local" else f"{self.kind}:{self.address}"
+        return "local" if (self.kind, self.address) == ("local", "local") else f"{self.kind}:{self.address}"
 
 
 def list_devices(hosts: Sequence[str] = (), *, file: Path | None = None) -> tuple[list[Device], list[str]]:
@@ -61,7 +61,8 @@ def list_devices(hosts: Sequence[str] = (), *, file: Path | None = None) -> tupl
     for one in named:
         found = seen.get(one.address) if one.kind == "adb" else None
         state = "ready" if found is None or found.state == "device" else found.state
-        devices.append(Device(one.name, one.kind, one.address or "local", state, found.model if found else "", one.root))
+        address = one.name if one.kind == "local" else one.address
+        devices.append(Device(one.name, one.kind, address, state, found.model if found else "", one.root))
     taken = {(device.kind, device.address) for device in devices}
     for phone in attached:
         if ("adb", phone.serial) not in taken:

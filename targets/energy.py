@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Energy", "NOT_AVAILABLE", "measured_script", "parse_energy"]
+__all__ = ["NOT_AVAILABLE", "Energy", "measured_script", "parse_energy"]
 
 NOT_AVAILABLE = "not available"
 _SCRIPT = (Path(__file__).parent / "energy.sh").read_text("utf-8")
@@ -79,4 +79,6 @@ def _from_counters(readings: list[tuple[int, int]]) -> float | None:
     n = len(readings) // 2
     if n == 0 or len(readings) != 2 * n:
         return None
-    return sum((end - begin) % (most + 1) for (begin, most), (end, _) in zip(readings, readings[n:], strict=False)) / 1e6
+    return (
+        sum((end - begin) % (most + 1) for (begin, most), (end, _) in zip(readings, readings[n:], strict=False)) / 1e6
+    )

@@ -66,6 +66,8 @@ class Adbd:
         for peer in self._peers:
             with contextlib.suppress(OSError):
                 peer.shutdown(socket.SHUT_RDWR)
+            if self.silent:
+                peer.close()  # else the thread that serves it does
         self._peers.clear()
         for process in self.processes:
             if process.poll() is None:

@@ -42,12 +42,23 @@ class LinkProxy:
         while True:
             try:
                 near, _ = self._server.accept()
-                far = socket.create_connection(("127.0.0.1", self._target))
             except OSError:
                 return
+            try:
+                far = socket.create_connection(("127.0.0.1", self._target))
+            except OSError:
+                near.close()
+                continue
             self._sockets += [near, far]
-            threading.Thread(target=self._pass, args=(near, far, True), daemon=True).start()
-            threading.Thread(target=self._pass, args=(far, near, False), daemon=True).start()
+            threading.Thread(target=self._serve, args=(near, far), daemon=True).start()
+
+    def _serve(self, near: socket.socket, far: socket.socket) -> None:
+        back = threading.Thread(target=self._pass, args=(far, near, False), daemon=True)
+        back.start()
+        self._pass(near, far, True)
+        back.join()
+        near.close()
+        far.close()
 
     def _pass(self, source: socket.socket, sink: socket.socket, towards_device: bool) -> None:
         with contextlib.suppress(OSError):

@@ -17,6 +17,7 @@ __all__ = ["AdbConnection", "AdbDevice", "adb_devices", "parse_adb_devices"]
 
 _ANSWER_S = 20.0
 _INSTALL = "install it (`apt install adb`, or Android's platform-tools) so that it is in PATH"
+_STATES = "device|offline|unauthorized|authorizing|connecting|bootloader|recovery|rescue|sideload|host|no permissions"
 _FAILURES: tuple[Failure, ...] = (
     ("command not found", "`adb` is not installed, and `{name}` is reached by it", _INSTALL),
     (
@@ -34,9 +35,17 @@ _FAILURES: tuple[Failure, ...] = (
         "this user may not open `{name}` over USB",
         "add a udev rule for it (`apt install android-sdk-platform-tools-common`), then `adb kill-server` and plug it in again",
     ),
-    ("offline", "`{name}` is attached but does not answer (offline)", "plug it in again, or restart it; then try again"),
+    (
+        "offline",
+        "`{name}` is attached but does not answer (offline)",
+        "plug it in again, or restart it; then try again",
+    ),
     ("not found", "`{name}` is not attached", "`edgesdk devices` lists what is; see that USB debugging is on"),
-    ("connection refused", "`{name}` does not take connections", "see that it is on, and that `adb tcpip` was run on it"),
+    (
+        "connection refused",
+        "`{name}` does not take connections",
+        "see that it is on, and that `adb tcpip` was run on it",
+    ),
     ("timed out", "`{name}` did not answer", "see that it is on and in the same network"),
     ("no route to host", "there is no way to `{name}`", "see that it is on and in the same network"),
     ("name or service not known", "`{name}` cannot be resolved", "give its address as HOST:PORT"),
@@ -70,8 +79,8 @@ def parse_adb_devices(text: str) -> list[AdbDevice]:
     """Reads what `adb devices -l` prints."""
     found = []
     for line in text.splitlines():
-        match = re.match(r"(\S+)\s+(no permissions|\S+)(.*)", line)
-        if match is None or line.startswith(("List of devices", "*")):
+        match = re.match(rf"(\S+)\s+({_STATES})\b(.*)", line)
+        if match is None:
             continue
         fields = dict(re.findall(r"(\w+):(\S+)", match[3]))
         found.append(AdbDevice(match[1], match[2], fields.get("model", ""), fields.get("product", "")))
@@ -153,7 +162,9 @@ def _adb(*arguments: str, quiet: bool = False) -> str:
     except FileNotFoundError as error:
         raise DeviceError("`adb` is not installed", hint=_INSTALL) from error
     except subprocess.TimeoutExpired as error:
-        raise DeviceError(f"`adb {arguments[0]}` did not answer for {_ANSWER_S:.0f} s", hint="`adb kill-server`") from error
+        raise DeviceError(
+            f"`adb {arguments[0]}` did not answer for {_ANSWER_S:.0f} s", hint="`adb kill-server`"
+        ) from error
     if quiet and finished.returncode:
         raise DeviceError("the adb server on this machine does not start", hint="run `adb start-server` to see why")
     return "" if quiet else finished.stdout.decode("utf-8", "replace")

@@ -137,7 +137,9 @@ class Connection(ABC):
 
     def stop(self, client: subprocess.Popen[bytes], pid: int) -> None:
         """Ends the process `pid` on the device: SIGINT, and SIGKILL after three seconds."""
-        with contextlib.suppress(DeviceError):  # a device that is gone cannot be told; its program ends at its next write
+        with contextlib.suppress(
+            DeviceError
+        ):  # a device that is gone cannot be told; its program ends at its next write
             self.run(_STOP.format(pid=pid), quiet_s=10)
 
     def _launch(self, script: str, stdin: int) -> subprocess.Popen[bytes]:

@@ -19,4 +19,6 @@ def explain_failure(table: Sequence[Failure], name: str, words: str) -> DeviceEr
         if said in lowered:
             return DeviceError(message.format(name=name), hint=hint.format(name=name))
     last = " ".join(words.split())[-300:]
-    return DeviceError(f"`{name}` cannot be reached" + (f": {last}" if last else ""), hint="see that it is on and connected")
+    return DeviceError(
+        f"`{name}` cannot be reached" + (f": {last}" if last else ""), hint="see that it is on and connected"
+    )

@@ -186,7 +186,7 @@ def _refused(connection: Connection, words: str) -> DeviceError:
     if any(said in lowered for said in ("permission denied", "read-only", "not permitted", "not a directory")):
         return DeviceError(
             f"`{connection.name}` does not let this user write to `{connection.root}`: {words}",
-            hint="give it another folder: `root = \"...\"` in devices.toml (docs/devices.md)",
+            hint='give it another folder: `root = "..."` in devices.toml (docs/devices.md)',
         )
     return DeviceError(
         f"`{connection.name}` could not write the file" + (f": {words}" if words else ""),

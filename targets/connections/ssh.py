@@ -34,7 +34,11 @@ _FAILURES: tuple[Failure, ...] = (
         "`{name}` does not let this user in",
         "a key is needed, passwords are never asked: `ssh-copy-id {name}`, then see that `ssh {name} true` works",
     ),
-    ("could not resolve hostname", "`{name}` cannot be resolved", "see the spelling, or give its address: user@192.0.2.1"),
+    (
+        "could not resolve hostname",
+        "`{name}` cannot be resolved",
+        "see the spelling, or give its address: user@192.0.2.1",
+    ),
     ("connection refused", "`{name}` refuses connections", "see that sshd runs there, and the port in ~/.ssh/config"),
     ("timed out", "`{name}` did not answer", "see that it is on and in the same network"),
     ("no route to host", "there is no way to `{name}`", "see that it is on and in the same network"),

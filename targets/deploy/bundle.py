@@ -72,9 +72,7 @@ def read_bundle(folder: Path) -> Bundle:
     try:
         manifest = json.loads(path.read_text("utf-8"))
     except OSError as error:
-        raise UsageError(
-            f"`{folder}` is no bundle: cannot read `{path.name}`: {error.strerror}", hint=_HINT
-        ) from error
+        raise UsageError(f"`{folder}` is no bundle: cannot read `{path.name}`: {error.strerror}", hint=_HINT) from error
     except ValueError as error:
         raise UsageError(f"`{path}` is no JSON: {error}", hint=_HINT) from error
     if not isinstance(manifest, dict):
@@ -83,7 +81,8 @@ def read_bundle(folder: Path) -> Bundle:
     version = check.text(manifest, "format_version", allow=(int, float))
     if version and version.split(".")[0] != str(_MAJOR):
         raise UsageError(
-            f"`{path}` has format version {version}, this edgesdk reads {_MAJOR}.x", hint="use the edgesdk that built it"
+            f"`{path}` has format version {version}, this edgesdk reads {_MAJOR}.x",
+            hint="use the edgesdk that built it",
         )
     artifact = check.table(manifest, "artifact")
     bundle = Bundle(

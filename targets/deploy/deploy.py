@@ -93,7 +93,9 @@ def check_fits(bundle: Bundle, info: DeviceInfo, name: str) -> None:
     machine = bundle.abi.split("-")[0]
     advice = f"build for it: `edgesdk build MODEL --targets {_target_for(info)} -o OUT`"
     if info.machine != machine:
-        raise DeviceError(f"the bundle is for {machine} ({bundle.abi}), `{name}` is {info.machine or 'unknown'}", hint=advice)
+        raise DeviceError(
+            f"the bundle is for {machine} ({bundle.abi}), `{name}` is {info.machine or 'unknown'}", hint=advice
+        )
     floor = re.fullmatch(r".*-gnu(?:\.(\d+)\.(\d+))?", bundle.abi)
     if floor and info.android:
         raise DeviceError(f"the bundle needs glibc ({bundle.abi}), `{name}` is an Android device", hint=advice)

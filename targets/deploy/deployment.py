@@ -51,7 +51,8 @@ def check_name(name: str) -> str:
     """A name that is safe as a folder, or UsageError."""
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name):
         raise UsageError(
-            f"`{name}` cannot be the name of a deployment", hint="use letters, digits, `.`, `_` and `-`: --name my-model"
+            f"`{name}` cannot be the name of a deployment",
+            hint="use letters, digits, `.`, `_` and `-`: --name my-model",
         )
     return name
 
@@ -62,7 +63,9 @@ def deployment_name(given: Path) -> str:
         try:
             return Path(json.loads((given / "manifest.json").read_text("utf-8"))["artifact"]["path"]).stem
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UsageError(f"`{given}` is no bundle", hint="give a bundle, an .edge file or a deployment's name") from error
+            raise UsageError(
+                f"`{given}` is no bundle", hint="give a bundle, an .edge file or a deployment's name"
+            ) from error
     return check_name(given.stem if given.suffix == ".edge" else str(given))
 
 

@@ -39,7 +39,17 @@ def target_profile(name: str, device: Mapping[str, Any], created: str) -> Profil
 def write_target_profile(path: Path, profile: Profile) -> None:
     """Writes the TOML file of a profile. Raises EdgeError."""
     lines = []
-    for key in ("title", "aliases", "abi", "isa_floor", "memory_bytes", "memory_gb_per_s", "backends", "toolchain", "notes"):
+    for key in (
+        "title",
+        "aliases",
+        "abi",
+        "isa_floor",
+        "memory_bytes",
+        "memory_gb_per_s",
+        "backends",
+        "toolchain",
+        "notes",
+    ):
         value = getattr(profile, key)
         # JSON's strings, lists and numbers are TOML's, but for DEL, which TOML wants escaped.
         text = json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)

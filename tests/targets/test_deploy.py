@@ -81,11 +81,11 @@ def test_a_budget_is_the_largest_level_that_maps_no_more(bundle, tmp_path):
 
 
 def test_run_gives_the_text_of_the_python_api(named, bundle, capsys):
-    expected = edgesdk.load(bundle.parent / "model.edge", level=1).generate("it's \"quoted\" ü", max_tokens=12)
+    expected = edgesdk.load(bundle.parent / "model.edge", level=1).generate('it\'s "quoted" ü', max_tokens=12)
     assert main(["deploy", str(bundle), "--device", "box"]) == 0
     capsys.readouterr()
     for given in (bundle, bundle.parent / "model.edge", Path("model")):
-        arguments = ["run", str(given), "it's \"quoted\" ü", "--device", "box", "--level", "1", "-n", "12"]
+        arguments = ["run", str(given), 'it\'s "quoted" ü', "--device", "box", "--level", "1", "-n", "12"]
         assert main(arguments) == 0
         captured = capsys.readouterr()
         assert captured.out == expected + "\n"
@@ -103,7 +103,19 @@ def test_exit_codes_come_through(named, bundle, capsys):
 
 def test_chat_talks_line_by_line(named, bundle):
     assert main(["deploy", str(bundle), "--device", "box"]) == 0
-    arguments = ["chat", str(bundle), "--device", "box", "--temperature", "0", "-n", "5", "--json", "--system", "be brief"]
+    arguments = [
+        "chat",
+        str(bundle),
+        "--device",
+        "box",
+        "--temperature",
+        "0",
+        "-n",
+        "5",
+        "--json",
+        "--system",
+        "be brief",
+    ]
     result = subprocess.run(
         [sys.executable, "-m", "edgesdk", *arguments], input=b"one\ntwo\n", capture_output=True, check=True, timeout=60
     )

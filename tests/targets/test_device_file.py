@@ -49,7 +49,14 @@ def test_every_mistake_is_named_at_once(tmp_path):
     )
     with pytest.raises(UsageError) as caught:
         read_device_file(path)
-    for part in ("`loose` is 3", "`all` cannot be", "`a.kind` is 'usb'", "`a.port` is unknown", "`b.address`", "`c.root`"):
+    for part in (
+        "`loose` is 3",
+        "`all` cannot be",
+        "`a.kind` is 'usb'",
+        "`a.port` is unknown",
+        "`b.address`",
+        "`c.root`",
+    ):
         assert part in caught.value.message
     assert "docs/devices.md" in caught.value.hint
 

@@ -25,7 +25,14 @@ QUICK = ["--runs", "2", "--decode-tokens", "4", "--prompt-tokens", "8"]
 def measured(out, tmp_path_factory):
     folder = tmp_path_factory.mktemp("measured")
     artifact = str(out / "model.edge")
-    files = ["--csv", str(folder / "x.csv"), "--html", str(folder / "x.html"), "--save-target", str(folder / "mine.toml")]
+    files = [
+        "--csv",
+        str(folder / "x.csv"),
+        "--html",
+        str(folder / "x.html"),
+        "--save-target",
+        str(folder / "mine.toml"),
+    ]
     with pytest.MonkeyPatch.context() as patch:
         import contextlib
         import io
@@ -71,7 +78,9 @@ def test_figures_fit_each_other(measured):
 
 def test_the_same_logits_as_edge_run_alone(measured, out):
     _, report = measured
-    alone = edge_run("bench", out / "model.edge", "--level=1", "--prompt-tokens=8", "--decode-tokens=4", "--json", "--runs=1")
+    alone = edge_run(
+        "bench", out / "model.edge", "--level=1", "--prompt-tokens=8", "--decode-tokens=4", "--json", "--runs=1"
+    )
     expected = json.loads(alone.stdout)["levels"][0]
     row = next(r for r in report["devices"][0]["results"] if (r["level"], r["prompt_tokens"]) == (1, 8))
     for key in ("logits_hash", "mapped_bytes", "token_bytes", "isa", "rate"):

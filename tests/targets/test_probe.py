@@ -29,7 +29,12 @@ def answer(name: str):
 
 def test_a_phone():
     info = answer("android")
-    assert (info.model, info.soc, info.os, info.android) == ("google Pixel 7", "Google Tensor G2", "Android 13 (API 33)", True)
+    assert (info.model, info.soc, info.os, info.android) == (
+        "google Pixel 7",
+        "Google Tensor G2",
+        "Android 13 (API 33)",
+        True,
+    )
     assert info.clusters == (
         Cluster(4, 1803, "Cortex-A55"),
         Cluster(2, 2348, "Cortex-A78"),
@@ -158,4 +163,4 @@ def test_an_interrupted_measurement_ends_its_program(tmp_path):
         LocalConnection().stream(script, interrupt, lambda data: None)
     pid = (tmp_path / "pid").read_text().strip()
     state = subprocess.run(["ps", "-o", "stat=", "-p", pid], capture_output=True, text=True, check=False).stdout
-    assert state.strip() in ("", "Z", "Zs")
+    assert state.strip()[:1] in ("", "Z")

@@ -15,7 +15,7 @@ from edgesdk.targets.deploy import deploy as deploy_bundle
 from edgesdk.targets.deploy import read_bundle
 from edgesdk.targets.devices import connect, find_device
 
-__all__ = ["EXAMPLES", "DeviceName", "deploy"]
+__all__ = ["EXAMPLES", "deploy"]
 
 EXAMPLES = examples(
     "edgesdk deploy out/android --device R5CT20ABCDE",
@@ -23,17 +23,16 @@ EXAMPLES = examples(
     "edgesdk deploy out/jetson --device orin --budget 120MB --json",
 )
 
-DeviceName = Annotated[
-    str,
-    typer.Option("--device", "-d", metavar="NAME", help="A name that edgesdk devices shows.", show_default=False),
-]
-
 
 def deploy(
     bundle: Annotated[
-        Path, typer.Argument(metavar="BUNDLE", help="A folder OUT/TARGET of edgesdk build --targets.", show_default=False)
+        Path,
+        typer.Argument(metavar="BUNDLE", help="A folder OUT/TARGET of edgesdk build --targets.", show_default=False),
     ],
-    device: DeviceName,
+    device: Annotated[
+        str,
+        typer.Option("--device", "-d", metavar="NAME", help="A name that edgesdk devices shows.", show_default=False),
+    ],
     level: Annotated[
         int | None,
         typer.Option("--level", help="Push only what this level and smaller ones need.", show_default=False),

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 import edgesdk
-from edgesdk.cli.console import complain, print_json, print_table, say, size
+from edgesdk.cli.console import print_json, print_table, say, size
 from edgesdk.cli.options import Json, examples
 from edgesdk.cli.progress import StepProgress
 from edgesdk.errors import DeviceError, EdgeError, UsageError

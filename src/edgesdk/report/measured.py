@@ -96,7 +96,11 @@ def _cells(row: Mapping[str, Any]) -> Sequence[str]:
         str(row["prompt_tokens"]),
         f"{row['load_ms']:.1f}",
         f"{row['first_token_ms']:.1f}",
-        *(cell for speed in speeds for cell in (f"{speed['p50']:.1f}", f"{speed['p95']:.1f}", f"{speed['spread']:.0%}")),
+        *(
+            cell
+            for speed in speeds
+            for cell in (f"{speed['p50']:.1f}", f"{speed['p95']:.1f}", f"{speed['spread']:.0%}")
+        ),
         f"{row['peak_rss_bytes']:,}",
         f"{row['mapped_bytes']:,}",
         f"{row['gb_per_s']:.2f}",
