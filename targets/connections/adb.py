@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,13 +92,15 @@ class AdbConnection(Connection):
     """Runs scripts by `adb shell`. address: a serial number, or HOST:PORT of a device that listens."""
 
     kind: ClassVar[str] = "adb"
+    marks_end: ClassVar[bool] = True  # `adb shell` of a broken link ends with 0, as if all were well
 
     def __init__(self, address: str, *, name: str = "", root: str = "") -> None:
         super().__init__(address, name=name, root=root or "/data/local/tmp/edgesdk")
 
     def command(self, script: str) -> list[str]:
         """`adb shell` without a terminal: bytes come through as they are, stderr and exit status apart."""
-        return [_program(), "-s", self.address, "shell", "-T", script]
+        marked = f"sh -c {shlex.quote(script)}\nprintf '\\036%d\\n' $? >&2"
+        return [_program(), "-s", self.address, "shell", "-T", marked]
 
     def explain(self, words: str) -> DeviceError:
         """What adb's words mean."""

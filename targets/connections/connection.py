@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import ClassVar
 
 from edgesdk.errors import DeviceError
-from edgesdk.targets.connections.streams import FirstLine, Take, exchange
+from edgesdk.targets.connections.streams import EndMark, FirstLine, Take, exchange
 
 __all__ = ["Connection", "Finished"]
 
-_LINK_LOST = 255  # the exit status of `ssh` and `adb shell` when the link broke; edge-run and sh never end with it
+_LINK_LOST = 255  # the exit status of `ssh` when the link broke; edge-run and sh never end with it
 _STOP = """kill -INT {pid} 2>/dev/null
 n=0
 while kill -0 {pid} 2>/dev/null; do
@@ -52,6 +52,7 @@ class Connection(ABC):
     """
 
     kind: ClassVar[str]
+    marks_end: ClassVar[bool] = False  # whether `command` makes the script's stderr end in its status (EndMark)
 
     def __init__(self, address: str, *, name: str = "", root: str = "") -> None:
         self.address = address
@@ -102,14 +103,16 @@ class Connection(ABC):
         of a callback, then ends the program on the device. Raises DeviceError when the device cannot be reached, when
         the link breaks, and when no byte moved for `quiet_s` seconds.
         """
-        words = bytearray()
+        words, early = bytearray(), bytearray()
 
         def listen(data: bytes) -> None:
             words[:] = (words + data)[-4096:]
-            if head.line is not None or self.kind == "local":
-                on_stderr(data)
+            early.extend(data)
+            if head.line is not None:  # the script runs: these are not the transport's words of why it does not
+                end(bytes(early))
+                early.clear()
 
-        head = FirstLine(on_stdout)
+        head, end = FirstLine(on_stdout), EndMark(on_stderr)
         client = self._launch(f"echo $$\n{script}", feed if isinstance(feed, int) else subprocess.PIPE)
         try:
             exchange(client, head, listen, feed=None if isinstance(feed, int) else iter(feed), quiet_s=quiet_s)
@@ -123,7 +126,10 @@ class Connection(ABC):
             self._close(client, head.line)
         if head.line is None:
             raise self.explain(words.decode("utf-8", "replace"))
-        if status == _LINK_LOST and self.kind != "local":
+        listen(b"")
+        if self.marks_end and end.status is not None:
+            return end.status
+        if self.marks_end or (status == _LINK_LOST and self.kind != "local"):
             raise self.lost(words.decode("utf-8", "replace"))
         return 128 - status if status < 0 else status
 

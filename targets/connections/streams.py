@@ -8,11 +8,13 @@ import selectors
 from collections.abc import Callable, Iterator
 from subprocess import Popen
 
-__all__ = ["FirstLine", "Take", "exchange"]
+__all__ = ["END_SIGN", "EndMark", "FirstLine", "Take", "exchange"]
 
 Take = Callable[[bytes], None]
 
+END_SIGN = b"\x1e"
 _BLOCK_BYTES = 1 << 16
+_END_BYTES = 8
 
 
 def exchange(
@@ -90,3 +92,27 @@ class FirstLine:
             self.line = line.strip()
         if data:
             self._rest(data)
+
+
+class EndMark:
+    """Hands on all but a last line that is END_SIGN and an exit status, which it keeps."""
+
+    def __init__(self, rest: Take) -> None:
+        self._rest = rest
+        self._held = b""
+
+    @property
+    def status(self) -> int | None:
+        """The exit status; None: the end never came."""
+        text = self._held[1:].strip()
+        return int(text) if self._held.endswith(b"\n") and text.isdigit() else None
+
+    def __call__(self, data: bytes) -> None:
+        """Takes the next bytes of the stream."""
+        data = self._held + data
+        sign = data.rfind(END_SIGN)
+        if sign < 0 or len(data) - sign > _END_BYTES:
+            sign = len(data)
+        self._held = data[sign:]
+        if sign:
+            self._rest(data[:sign])

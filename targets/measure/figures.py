@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 __all__ = ["CSV_COLUMNS", "MEASURED_SCHEMA", "csv_text", "summary"]
@@ -47,11 +48,11 @@ CSV_COLUMNS = (
 def summary(n_tokens: int, seconds: Sequence[float]) -> dict[str, float]:
     """Tokens per second over runs that each took `seconds` for `n_tokens`.
 
-    mean; p50: the median; p95: what 95 % of the runs reach or exceed (nearest rank); spread: (fastest - slowest) / p50
+    mean; p50: at the median time; p95: what 95 % of the runs reach or exceed (nearest rank); spread: (fastest - slowest) / p50
     """
     speeds = sorted(n_tokens / max(value, 1e-9) for value in seconds)
     n = len(speeds)
-    middle = (speeds[(n - 1) // 2] + speeds[n // 2]) / 2
+    middle = n_tokens / max(median(seconds), 1e-9)
     return {
         "mean": sum(speeds) / n,
         "p50": middle,

@@ -159,9 +159,8 @@ def test_ctrl_c_stops_the_program_on_the_device(named, endless):
         assert time.monotonic() - begin < 30
         assert (Path("/proc") / str(pid)).exists()
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=30)
+        process.communicate(timeout=30)
     assert process.returncode == 130
-    assert b"stopped" in err
     for _ in range(50):
         if not (Path("/proc") / str(pid)).exists():
             break
