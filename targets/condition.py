@@ -7,9 +7,9 @@ from pathlib import Path
 
 from edgesdk.targets.connections import Connection
 
-__all__ = ["Condition", "held_back", "parse_condition", "read_condition"]
+__all__ = ["CONDITION_SCRIPT", "Condition", "held_back", "parse_condition", "read_condition"]
 
-_SCRIPT = Path(__file__).parent / "condition.sh"
+CONDITION_SCRIPT = (Path(__file__).parent / "condition.sh").read_text("utf-8")
 _PI_NOW = {0: "under-voltage", 1: "clock capped", 2: "throttled", 3: "soft temperature limit"}
 _ANDROID = ("none", "light", "moderate", "severe", "critical", "emergency", "shutdown")
 _PROCESSOR_COOLING = ("processor", "cpufreq", "cpu")
@@ -35,7 +35,7 @@ class Condition:
 
 def read_condition(connection: Connection) -> Condition:
     """Asks a device. Raises DeviceError when it cannot be reached."""
-    return parse_condition(connection.run(_SCRIPT.read_text("utf-8")).text)
+    return parse_condition(connection.run(CONDITION_SCRIPT).text)
 
 
 def parse_condition(text: str) -> Condition:

@@ -68,9 +68,7 @@ def list_devices(hosts: Sequence[str] = (), *, file: Path | None = None) -> tupl
         if ("adb", phone.serial) not in taken:
             state = "ready" if phone.state == "device" else phone.state
             devices.append(Device(phone.serial, "adb", phone.serial, state, phone.model))
-    for host in dict.fromkeys(hosts):
-        if ("ssh", host) not in taken:
-            devices.append(Device(host, "ssh", host))
+    devices += [Device(host, "ssh", host) for host in dict.fromkeys(hosts) if ("ssh", host) not in taken]
     taken = {(device.kind, device.address) for device in devices}
     devices += [Device(alias, "ssh", alias, "not asked") for alias in ssh_aliases() if ("ssh", alias) not in taken]
     return devices, remarks
@@ -106,7 +104,8 @@ def find_device(name: str, *, file: Path | None = None) -> Device:
 
 
 def connect(device: Device) -> Connection:
-    """The connection to a device, which is reached and answers. Raises DeviceError."""
+    """The connection to a device; adb connects here, ssh with every call. Raises DeviceError."""
     connection = _CONNECTIONS[device.kind](device.address, name=device.name, root=device.root)
-    connection.check()
+    if device.kind == "adb":
+        connection.check()
     return connection

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from edgesdk.targets.condition import Condition, read_condition
+from edgesdk.targets.condition import CONDITION_SCRIPT, Condition, parse_condition
 from edgesdk.targets.connections import Connection
 
 __all__ = ["Cluster", "DeviceInfo", "parse_probe", "probe"]
@@ -70,7 +70,7 @@ class Cluster:
 class DeviceInfo:
     """What a device says of itself; "" and 0 stand for what it does not tell.
 
-    machine: architecture, `aarch64` or `x86_64`; isa: kernel sets it can run; gpu_apis: interfaces whose library is there
+    machine: architecture, `aarch64` or `x86_64`; isa: kernel sets it can run; gpu_apis: those whose library is there
     """
 
     model: str
@@ -96,8 +96,8 @@ class DeviceInfo:
 
 def probe(connection: Connection) -> DeviceInfo:
     """Asks a device. Raises DeviceError when it cannot be reached."""
-    text = connection.run(_SCRIPT.read_text("utf-8"), quiet_s=_QUIET_S).text
-    return parse_probe(text, read_condition(connection))
+    text = connection.run(_SCRIPT.read_text("utf-8") + CONDITION_SCRIPT, quiet_s=_QUIET_S).text
+    return parse_probe(text, parse_condition(text))
 
 
 def parse_probe(text: str, condition: Condition) -> DeviceInfo:

@@ -275,7 +275,7 @@ def _sync(adbd: Adbd, stream: _Stream) -> None:
 
 def _stat(request: bytes, path: bytes) -> bytes:
     try:
-        found, error = os.stat(path), 0
+        found, error = Path(os.fsdecode(path)).stat(), 0
     except OSError as failed:
         found, error = None, failed.errno or 5
     if request == b"STAT":
@@ -297,7 +297,7 @@ def _take_file(stream: _Stream, target: bytes) -> bytes:
                 if kind == b"DONE":
                     break
                 file.write(stream.read(n_bytes))
-        os.chmod(path, int(mode) & 0o777)
+        Path(os.fsdecode(path)).chmod(int(mode) & 0o777)
     except OSError as error:
         return _failed(str(error).encode())
     return struct.pack("<4sI", b"OKAY", 0)

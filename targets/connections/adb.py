@@ -18,6 +18,7 @@ __all__ = ["AdbConnection", "AdbDevice", "adb_devices", "parse_adb_devices"]
 
 _ANSWER_S = 20.0
 _INSTALL = "install it (`apt install adb`, or Android's platform-tools) so that it is in PATH"
+_UDEV = "add a udev rule (`apt install android-sdk-platform-tools-common`), then `adb kill-server` and plug it in again"
 _STATES = "device|offline|unauthorized|authorizing|connecting|bootloader|recovery|rescue|sideload|host|no permissions"
 _FAILURES: tuple[Failure, ...] = (
     ("command not found", "`adb` is not installed, and `{name}` is reached by it", _INSTALL),
@@ -29,12 +30,12 @@ _FAILURES: tuple[Failure, ...] = (
     (
         "no permissions",
         "this user may not open `{name}` over USB",
-        "add a udev rule for it (`apt install android-sdk-platform-tools-common`), then `adb kill-server` and plug it in again",
+        _UDEV,
     ),
     (
         "insufficient permissions",
         "this user may not open `{name}` over USB",
-        "add a udev rule for it (`apt install android-sdk-platform-tools-common`), then `adb kill-server` and plug it in again",
+        _UDEV,
     ),
     (
         "offline",

@@ -76,7 +76,7 @@ class Connection(ABC):
         self.run("true")
 
     def run(self, script: str, *, data: bytes = b"", quiet_s: float | None = 30.0) -> Finished:
-        """Runs a script to its end. data: its stdin. Raises DeviceError when nothing was heard for `quiet_s` seconds."""
+        """Runs a script to its end. data: its stdin. Raises DeviceError, also after `quiet_s` seconds of silence."""
         out, err = bytearray(), bytearray()
         status = self.stream(script, out.extend, err.extend, feed=(data,) if data else (), quiet_s=quiet_s)
         return Finished(status, bytes(out), bytes(err))
@@ -141,11 +141,9 @@ class Connection(ABC):
             hint="see that the device is on and connected, then run the command again",
         )
 
-    def stop(self, client: subprocess.Popen[bytes], pid: int) -> None:
+    def stop(self, client: subprocess.Popen[bytes], pid: int) -> None:  # noqa: ARG002
         """Ends the process `pid` on the device: SIGINT, and SIGKILL after three seconds."""
-        with contextlib.suppress(
-            DeviceError
-        ):  # a device that is gone cannot be told; its program ends at its next write
+        with contextlib.suppress(DeviceError):  # a device that is gone: the program ends at its next write
             self.run(_STOP.format(pid=pid), quiet_s=10)
 
     def _launch(self, script: str, stdin: int) -> subprocess.Popen[bytes]:

@@ -39,7 +39,7 @@ class LocalConnection(Connection):
         except OSError as error:
             raise DeviceError(f"cannot copy `{remote}`: {error.strerror}") from error
 
-    def stop(self, client: subprocess.Popen[bytes], pid: int) -> None:
+    def stop(self, client: subprocess.Popen[bytes], pid: int) -> None:  # noqa: ARG002
         """The process is a child of this one."""
         client.send_signal(signal.SIGINT)
         try:

@@ -35,7 +35,11 @@ done
 if [ -f {final} ]; then
   size=$(wc -c < {final}) || exit 1
   echo final_bytes=$size
-  if [ $size -le {n_bytes} ]; then echo sha256=$(hash {final}); else echo sha256=$(head -c {n_bytes} {final} | hash -); fi
+  if [ $size -le {n_bytes} ]; then
+    echo sha256=$(hash {final})
+  else
+    echo sha256=$(head -c {n_bytes} {final} | hash -)
+  fi
 fi
 if [ -f {part} ]; then echo part_bytes=$(wc -c < {part}); fi
 set -- $(df -Pk {folder} 2>/dev/null | tail -n 1)

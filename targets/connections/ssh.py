@@ -1,4 +1,4 @@
-"""A device behind the stock `ssh` and `scp` programs; hosts, keys and ports are those of the user's ssh configuration."""
+"""A device behind the stock `ssh` and `scp`; hosts, keys and ports are those of the user's ssh configuration."""
 
 from __future__ import annotations
 

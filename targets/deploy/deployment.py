@@ -70,7 +70,7 @@ def deployment_name(given: Path) -> str:
 
 
 def find_deployment(connection: Connection, given: Path) -> Deployment:
-    """The deployment of a bundle, an artifact or a name. Raises DeviceError when it is not there, or of another file."""
+    """The deployment of a bundle, an artifact or a name. Raises DeviceError when it is not there or another."""
     name = deployment_name(given)
     record = f"{connection.root}/{name}/{RECORD}"
     path = shlex.quote(record)

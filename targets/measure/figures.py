@@ -48,7 +48,8 @@ CSV_COLUMNS = (
 def summary(n_tokens: int, seconds: Sequence[float]) -> dict[str, float]:
     """Tokens per second over runs that each took `seconds` for `n_tokens`.
 
-    mean; p50: at the median time; p95: what 95 % of the runs reach or exceed (nearest rank); spread: (fastest - slowest) / p50
+    mean; p50: at the median time; p95: what 95 % of the runs reach or exceed (nearest rank)
+    spread: (fastest - slowest) / p50
     """
     speeds = sorted(n_tokens / max(value, 1e-9) for value in seconds)
     n = len(speeds)

@@ -32,7 +32,7 @@ def target_profile(name: str, device: Mapping[str, Any], created: str) -> Profil
         memory_gb_per_s=round(device["read_gb_per_s"], 2),
         backends=base.backends,
         toolchain=base.toolchain,
-        notes=f"Measured by edgesdk profile on {created[:10]} ({info['soc'] or info['machine']}), based on {base.name}.",
+        notes=f"Measured by edgesdk profile on {created[:10]}, {info['soc'] or info['machine']}, based on {base.name}.",
     )
 
 

@@ -57,12 +57,12 @@ def here(artifact: Path, program: Path) -> Deployment:
 def measure_device(
     connection: Connection, deployment: Deployment, plan: Plan, progress: Progress | None = None
 ) -> dict[str, Any]:
-    """One entry of `devices` of MEASURED_SCHEMA. Raises DeviceError, and UsageError for what the device does not have."""
+    """One entry of `devices` of MEASURED_SCHEMA. Raises DeviceError; UsageError for what the device does not have."""
     info = probe(connection)
     levels = _levels(connection, deployment)
     settings = _settings(plan, levels, deployment, info)
     before = info.condition
-    results = []
+    results: list[dict[str, Any]] = []
     for setting in settings:
         if progress is not None:
             progress(connection.name, len(results), len(settings) + 1)

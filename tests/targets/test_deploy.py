@@ -280,7 +280,7 @@ def test_what_is_no_manifest(text, message, tmp_path):
 
 def test_a_newer_manifest(out, tmp_path):
     shutil.copy(out / "model.edge", tmp_path / "model.edge")
-    with pytest.raises(UsageError, match="format version 2.0"):
+    with pytest.raises(UsageError, match=r"format version 2\.0"):
         read_bundle(write_bundle(tmp_path, format_version="2.0"))
 
 

@@ -127,7 +127,8 @@ def test_a_processor_that_was_throttled():
 
 
 def test_energy_of_counters_that_wrap():
-    text = "energy_source=rapl\nuptime=10.00\nenergy_uj=900;999\nenergy_uj=500;999\nnoise\nenergy_uj=100;999\nenergy_uj=700;999\nuptime=12.00\n"
+    begin = "energy_source=rapl\nuptime=10.00\nenergy_uj=900;999\nenergy_uj=500;999\n"
+    text = f"{begin}noise\nenergy_uj=100;999\nenergy_uj=700;999\nuptime=12.00\n"
     assert parse_energy(text) == Energy("rapl", round(400e-6, 3), 2.0, round(200e-6, 3))
     large = text.replace("100;999", "4000900;262143328850")
     assert parse_energy(large.replace(";999", ";262143328850")).joules == pytest.approx(4.0, abs=1e-3)

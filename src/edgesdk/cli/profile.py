@@ -177,7 +177,7 @@ def _print_device(device: Mapping[str, Any]) -> None:
     title = f"{device['name']}: " + "; ".join(filter(None, (info["model"], info["soc"], info["os"])))
     print_table(title, [*columns, "mapped", "GB/s", "of read", "energy"], rows)
     typer.echo(
-        f"prefill and decode: p50, what 95 % of the runs reach, spread; memory reads at {device['read_gb_per_s']:.1f} GB/s"
+        f"prefill and decode: p50, what 95 % of runs reach, spread; memory reads at {device['read_gb_per_s']:.1f} GB/s"
     )
     celsius = [_celsius(device[when]) for when in ("before", "after")]
     detected = throttling["detected"]

@@ -21,8 +21,8 @@ def run_remotely(
 ) -> None:
     """Runs `edge-run COMMAND` on a device and leaves with its exit status.
 
-    given: bundle, artifact or name of a deployment; options: name -> value, None and False are left out, True is a flag,
-    lists are given again and again; feed: blocks for its stdin, or a file descriptor
+    given: bundle, artifact or name of a deployment; options: name -> value, None and False are left out, True is a
+    flag, lists are given again and again; feed: blocks for its stdin, or a file descriptor
     Ctrl-C ends the program there too.
     """
     connection = connect(find_device(device))

@@ -1,4 +1,4 @@
-"""Parts that pages are made of: tables, pictures inside the page, escaped text. What they give is also well-formed XML."""
+"""Parts of pages: tables, pictures inside the page, escaped text. What they give is also well-formed XML."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page of `edgesdk profile`: speed against bytes against quality, one curve per device, and every figure in a table."""
+"""The page of `edgesdk profile`: speed against bytes against quality, a curve per device; every figure in a table."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def write_measured(measured: Mapping[str, Any], path: Path) -> None:
             "<section>\n<h2>Speed against bytes against quality</h2>",
             figure(
                 picture,
-                "Decoding speed over the bytes that a level maps, and perplexity over decoding speed, a curve per device. "
+                "Decoding speed over the bytes that a level maps, perplexity over decoding speed, a curve per device. "
                 "The same figures stand in the tables below.",
                 "Each point is a level at the setting that decodes it fastest; bars reach from the slowest run to the "
-                "fastest. Left: up is faster. Right: lower right is better. Quality is what the artifact says of its levels.",
+                "fastest. Left: up is faster. Right: lower right is better. Quality is what the artifact says.",
             ),
             "</section>",
             *map(_device_section, measured["devices"]),
