@@ -14,7 +14,7 @@ LISTED = """* daemon not running; starting now at tcp:5037
 * daemon started successfully
 List of devices attached
 R5CT20ABCDE            device usb:1-2 product:o1s model:SM_G991B device:o1s transport_id:3
-0123456789ABCDEF       no permissions (user in plugdev group; are your udev rules wrong?); see [http://example.org] usb:1-1 transport_id:1
+0123456789ABCDEF       no permissions (are your udev rules wrong?); see [http://example.org] usb:1-1 transport_id:1
 emulator-5554          offline transport_id:2
 192.168.1.7:5555       unauthorized transport_id:4
 

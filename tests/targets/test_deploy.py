@@ -22,6 +22,7 @@ from edgesdk.cli import main
 from edgesdk.errors import DeviceError, UsageError
 from edgesdk.formats import Artifact
 from edgesdk.targets.connections import LocalConnection
+from edgesdk.targets.connections.push import file_sha256
 from edgesdk.targets.deploy import deploy, find_deployment, read_bundle
 from edgesdk.targets.deploy.deploy import check_fits
 from edgesdk.targets.probe import probe
@@ -140,8 +141,6 @@ def endless(out, tmp_path):
         "n=0; while [ $n -lt 600 ]; do echo $n; n=$((n + 1)); sleep 0.1; done\n"
     )
     manifest = json.loads((bundle / "manifest.json").read_text())
-    from edgesdk.targets.connections.push import file_sha256
-
     manifest["files"][0]["sha256"] = file_sha256(program, program.stat().st_size)
     (bundle / "manifest.json").write_text(json.dumps(manifest))
     return bundle
@@ -231,8 +230,6 @@ def test_a_program_that_does_not_start(out, tmp_path):
     bundle = write_bundle(tmp_path)
     (bundle / "edge-run").write_bytes(b"\x7fELF" + bytes(60))
     manifest = json.loads((bundle / "manifest.json").read_text())
-    from edgesdk.targets.connections.push import file_sha256
-
     manifest["files"][0]["sha256"] = file_sha256(bundle / "edge-run", 64)
     (bundle / "manifest.json").write_text(json.dumps(manifest))
     connection = LocalConnection(root=str(tmp_path / "root"))

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import io
 import json
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -13,9 +17,11 @@ from device_artifacts import edge_run
 from edgesdk.cli import main
 from edgesdk.errors import DeviceError, UsageError
 from edgesdk.targets.connections import LocalConnection
-from edgesdk.targets.deploy import deploy, read_bundle
-from edgesdk.targets.measure import MEASURED_SCHEMA, Plan, measure_device, summary, target_profile
+from edgesdk.targets.deploy import deploy, find_deployment, read_bundle
+from edgesdk.targets.measure import MEASURED_SCHEMA, Plan, here, measure_device, summary, target_profile
 from edgesdk.targets.measure.figures import CSV_COLUMNS
+from edgesdk.targets.measure.sweep import _settings
+from edgesdk.targets.probe import probe
 from edgesdk.targets.profile import _read
 
 QUICK = ["--runs", "2", "--decode-tokens", "4", "--prompt-tokens", "8"]
@@ -34,13 +40,10 @@ def measured(out, tmp_path_factory):
         str(folder / "mine.toml"),
     ]
     with pytest.MonkeyPatch.context() as patch:
-        import contextlib
-        import io
-
         patch.setenv("EDGE_DEVICES", str(folder / "none.toml"))
         text = io.StringIO()
         with contextlib.redirect_stdout(text):
-            arguments = ["profile", artifact, "--device", "local", "--threads", "1,2", *QUICK[:4]]
+            arguments = ["profile", artifact, "--device", "local", "--threads", "1", *QUICK[:4]]
             assert main([*arguments, "--prompt-tokens", "8,16", *files, "--json"]) == 0
     return folder, json.loads(text.getvalue())
 
@@ -49,8 +52,8 @@ def test_the_json_follows_its_schema(measured):
     _, report = measured
     jsonschema.validate(report, MEASURED_SCHEMA)
     (device,) = report["devices"]
-    settings = [(row["level"], row["threads"], row["prompt_tokens"]) for row in device["results"]]
-    assert settings == [(level, threads, prompt) for level in range(3) for threads in (1, 2) for prompt in (8, 16)]
+    settings = [(row["level"], row["prompt_tokens"]) for row in device["results"]]
+    assert settings == [(level, prompt) for level in range(3) for prompt in (8, 16)]
 
 
 def test_the_schema_refuses_what_is_missing(measured):
@@ -127,8 +130,6 @@ def test_the_target_profile_is_what_was_measured(measured):
 
 def test_every_way_to_a_device(connection, bundle, tmp_path):
     deploy(read_bundle(bundle), connection, level=1)
-    from edgesdk.targets.deploy import find_deployment
-
     calls = []
     plan = Plan(threads=(1,), prompt_tokens=(8,), decode_tokens=4, n_runs=1)
     deployment = find_deployment(connection, bundle)
@@ -169,8 +170,6 @@ def test_an_edge_run_that_is_too_old(bundle, tmp_path, monkeypatch):
         f'#!/bin/sh\n[ "$1" = bench ] || exec {done.program} "$@"\necho \'{{"levels": [{{"level": 0}}]}}\'\n'
     )
     program.chmod(0o755)
-    from dataclasses import replace
-
     with pytest.raises(DeviceError, match="older than this edgesdk") as caught:
         measure_device(connection, replace(done, program=str(program)), Plan(levels=(0,)))
     assert "deploy it" in caught.value.hint
@@ -209,3 +208,14 @@ def test_statistics():
 def test_what_cannot_be_measured(arguments, message, out, capsys):
     assert main(["profile", str(out / "model.edge"), "--device", "local", *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_plan_is_every_combination():
+    info = replace(probe(LocalConnection()), n_cores=4)
+    levels = {0: {}, 3: {}}
+    deployment = here(Path("x.edge"), Path("edge-run"))
+    chosen = _settings(Plan(prompt_tokens=(8, 16)), levels, deployment, info)
+    assert [(one.level, one.backend, one.threads, one.prompt_tokens) for one in chosen] == [
+        (level, "cpu", threads, prompt) for level in (0, 3) for threads in (1, 4) for prompt in (8, 16)
+    ]
+    assert [one.threads for one in _settings(Plan(levels=(3,), threads=(2, 1)), levels, deployment, info)] == [2, 1]
