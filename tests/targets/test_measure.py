@@ -199,6 +199,7 @@ def test_statistics():
     ("arguments", "message"),
     [
         (["--ops"], "`--ops` is not available"),
+        (["--device", "local", "--save-target", "x"], "--save-target needs one device"),
         (["--levels", "x"], "--levels is `x`"),
         (["--threads", "0"], "--threads is `0`"),
         (["--prompt-tokens", ""], "nothing to measure"),

@@ -71,6 +71,8 @@ def profile(
         decode_tokens=decode_tokens,
         n_runs=runs,
     )
+    if save_target and (len(device) != 1 or "all" in device):
+        raise UsageError("--save-target needs one device", hint="give one --device NAME")
     if not plan.backends or not plan.prompt_tokens:
         raise UsageError("nothing to measure: --backends and --prompt-tokens need a value")
     measured = _measure(artifact, device, plan)
@@ -145,11 +147,8 @@ def _write(path: Path, content: str) -> None:
 
 
 def _save_target(name: str, measured: Mapping[str, Any]) -> None:
-    devices = measured["devices"]
-    if len(devices) != 1:
-        raise UsageError(f"--save-target needs one device, {len(devices)} were measured", hint="give one --device")
     path = Path(name if name.endswith(".toml") else f"{name}.toml")
-    write_target_profile(path, target_profile(path.stem, devices[0], measured["created"]))
+    write_target_profile(path, target_profile(path.stem, measured["devices"][0], measured["created"]))
     say(f"wrote {path}")
 
 
@@ -183,6 +182,7 @@ def _print_device(device: Mapping[str, Any]) -> None:
     detected = throttling["detected"]
     seen = "not available" if detected is None else f"detected: {throttling['why']}" if detected else "none seen"
     typer.echo(f"temperature before {celsius[0]}, after {celsius[1]}; throttling: {seen}")
+    typer.echo(f"the first measurement, done again at the end, had {throttling['repeat']:.0%} of its speed")
 
 
 def _speed(speed: Mapping[str, float]) -> str:
