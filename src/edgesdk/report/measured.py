@@ -38,8 +38,8 @@ def write_measured(measured: Mapping[str, Any], path: Path) -> None:
                 picture,
                 "Decoding speed over the bytes that a level maps, perplexity over decoding speed, a curve per device. "
                 "The same figures stand in the tables below.",
-                "Each point is a level at the setting that decodes it fastest; bars are as long as fastest less slowest "
-                "run. Left: up is faster. Right: lower right is better. Quality is what the artifact says.",
+                "Each point is a level at the setting that decodes it fastest; bars are as long as the fastest less "
+                "the slowest run. Left: up is faster. Right: lower right is better. Quality is what the artifact says.",
             ),
             "</section>",
             *map(_device_section, measured["devices"]),
