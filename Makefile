@@ -17,7 +17,7 @@ CONFIGURE := $(BIN)/cmake -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja 
 WHEEL_DIR := -Cbuild-dir=$(abspath $(BUILD))/wheel
 BUILD_REQUIRES := "scikit-build-core>=1.0" "nanobind>=2.4" "nlohmann-json>=3.11" "cmake>=3.25" "ninja>=1.11" "setuptools>=70.1"
 
-PY_SOURCES := $(shell find src cloud formats device targets -name '*.py' -o -name '*.toml' -o -name py.typed)
+PY_SOURCES := $(shell find src cloud formats device targets -name '*.py' -o -name '*.toml' -o -name '*.sh' -o -name '*.json' -o -name py.typed)
 NATIVE_SOURCES := CMakeLists.txt $(shell find cmake kernels device -name '*.cpp' -o -name '*.h' -o -name '*.inc' -o -name '*.cmake' \
   -o -name '*.in' -o -name '*.map' -o -name '*.c' -o -name '*.java' -o -name CMakeLists.txt)
 BENCHES ?= ladder load quality speed

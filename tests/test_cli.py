@@ -18,7 +18,20 @@ from edgesdk.cli import main
 from edgesdk.formats import Artifact
 from edgesdk.formats.ladder import LADDER_SCHEMA, level_table
 
-COMMANDS = ["build", "bundle", "run", "chat", "inspect", "verify", "eval", "report", "serve"]
+COMMANDS = [
+    "build",
+    "bundle",
+    "run",
+    "chat",
+    "inspect",
+    "verify",
+    "eval",
+    "report",
+    "serve",
+    "devices",
+    "deploy",
+    "profile",
+]
 
 
 @pytest.fixture(scope="module")

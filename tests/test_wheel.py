@@ -61,12 +61,12 @@ def run(*command: object) -> subprocess.CompletedProcess[str]:
 
 def test_the_wheel_holds_what_it_should_and_no_more(wheel):
     names = zipfile.ZipFile(wheel).namelist()
-    for wanted in ("py.typed", "bin/edge-run", "include/edge.h", "formats/SPEC.md", "targets/profiles/android.toml"):
+    for wanted in ("py.typed", "bin/edge-run", "include/edge.h", "formats/SPEC.md", "targets/probe.sh"):
         assert f"edgesdk/{wanted}" in names
     native = {name.removeprefix("edgesdk/native/") for name in names if name.startswith("edgesdk/native/")}
     others = {name for name in names if name.startswith("edgesdk/") and not name.startswith("edgesdk/native/")}
     suffixes = {Path(name).suffix for name in others - {"edgesdk/bin/edge-run"}}
-    assert suffixes <= {".py", ".pyi", ".typed", ".so", ".h", ".md", ".toml"}
+    assert suffixes <= {".py", ".pyi", ".typed", ".so", ".h", ".json", ".md", ".sh", ".toml"}
     assert [name for name in others if name.endswith(".h")] == ["edgesdk/include/edge.h"]
     kinds = {".c", ".cmake", ".cpp", ".h", ".in", ".inc", ".java", ".map", ".txt"}
     wanted = {

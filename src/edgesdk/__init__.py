@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from edgesdk.errors import (
     ArtifactError,
     CancelledError,
+    DeviceError,
     EdgeError,
     EngineError,
     HashError,
@@ -38,6 +39,7 @@ __all__ = [
     "Artifact",
     "ArtifactError",
     "CancelledError",
+    "DeviceError",
     "EdgeError",
     "EngineError",
     "HashError",

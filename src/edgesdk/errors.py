@@ -10,6 +10,7 @@ EdgeError
 ├── MissingExtraError an optional dependency is not installed
 ├── ToolchainError    the engine cannot be built for a target
 ├── CancelledError    generation was cancelled
+├── DeviceError       a device cannot be reached, refuses, or is not what was expected
 └── EngineError       the engine failed (I/O, internal)
 """
 
@@ -18,6 +19,7 @@ from __future__ import annotations
 __all__ = [
     "ArtifactError",
     "CancelledError",
+    "DeviceError",
     "EdgeError",
     "EngineError",
     "HashError",
@@ -76,6 +78,10 @@ class ToolchainError(EdgeError):
 
 class CancelledError(EdgeError):
     """Generation was cancelled."""
+
+
+class DeviceError(EdgeError):
+    """A device cannot be reached, refuses, or is not what was expected."""
 
 
 class EngineError(EdgeError):

@@ -63,6 +63,10 @@ def test_bench_reports_every_level(path):
         assert row["gb_per_s"] == pytest.approx(row["decode_tokens_per_s"] * row["token_bytes"] / 1e9)
         assert 0 < row["token_bytes"] < row["mapped_bytes"]
         assert row["burst_us"] > 0
+        assert len(row["prefill_seconds"]) == len(row["decode_seconds"]) == 1
+        assert row["decode_tokens_per_s"] == pytest.approx(4 / row["decode_seconds"][0])
+        assert row["first_token_ms"] > row["load_ms"] > 0
+        assert row["peak_rss_bytes"] > row["mapped_bytes"]
 
 
 def test_bench_measures_behind_a_context(path):

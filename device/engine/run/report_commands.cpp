@@ -59,30 +59,33 @@ std::vector<int32_t> fixed_tokens(int32_t n, int32_t vocab_size) {
 }
 
 struct Speed {
-    double prefill_tokens_per_s, decode_tokens_per_s;
+    std::vector<double> prefill, decode;  // seconds of each run
+    double first_token_s;                 // from the beginning of loading to the first logits of the prompt
     std::string fingerprint;
 };
 
-Speed measure(const ModelHandle& model, const Options& options) {
+Speed measure(const ModelHandle& model, const Options& options, Clock::time_point load_begin) {
     const SessionHandle session = open_session(model, options.sampling);
     const int32_t vocab_size = edge_model_vocab_size(model.get());
     const auto n_start = static_cast<size_t>(options.start_tokens), n_prompt = static_cast<size_t>(options.prompt_tokens);
     const auto tokens = fixed_tokens(options.start_tokens + options.prompt_tokens + options.decode_tokens, vocab_size);
     std::vector<float> logits(static_cast<size_t>(vocab_size));
     std::vector<double> prefill, decode;
+    double first_token_s = 0;
     if (n_start > 0) check(edge_session_feed(session.get(), tokens.data(), n_start, 0, nullptr));
     for (int run = -1; run < options.runs; ++run) {  // the first one warms up
         check(edge_session_rewind(session.get(), options.start_tokens));
         auto begin = Clock::now();
         check(edge_session_feed(session.get(), tokens.data() + n_start, n_prompt, 0, logits.data()));
         if (run >= 0) prefill.push_back(since(begin));
+        if (run < 0) first_token_s = since(load_begin);
         begin = Clock::now();
         for (size_t i = n_start + n_prompt; i < tokens.size(); ++i) {
             check(edge_session_feed(session.get(), &tokens[i], 1, 0, logits.data()));
         }
         if (run >= 0) decode.push_back(since(begin));
     }
-    return {options.prompt_tokens / median(prefill), options.decode_tokens / median(decode), fingerprint(logits)};
+    return {prefill, decode, first_token_s, fingerprint(logits)};
 }
 
 double read_bandwidth(int n_threads, uint64_t bytes) {
@@ -96,18 +99,24 @@ double read_bandwidth(int n_threads, uint64_t bytes) {
     return 0;
 }
 
-Json bench_level(const ModelHandle& model, const Options& options) {
+Json bench_level(const Options& options) {
+    const auto begin = Clock::now();
+    const ModelHandle model = load_model(options);
+    const double load_s = since(begin);
     const edge_level_info info = level_info(model, edge_model_level(model.get()));
-    const Speed speed = measure(model, options);
+    const Speed speed = measure(model, options, begin);
+    const uint64_t peak_bytes = peak_rss_bytes();  // before the probe takes memory of its own
+    const double decode_tokens_per_s = options.decode_tokens / median(speed.decode);
     const int32_t n_threads = edge_model_n_threads(model.get());
     const uint64_t token_bytes = edge_model_token_bytes(model.get());
-    const double gb_per_s = speed.decode_tokens_per_s * static_cast<double>(token_bytes) / 1e9;
+    const double gb_per_s = decode_tokens_per_s * static_cast<double>(token_bytes) / 1e9;
     const double bandwidth = options.no_probe ? 0 : read_bandwidth(n_threads, token_bytes);
     ThreadPool pool(n_threads, options.load.pin_threads != 0);
     Json row = {{"level", info.index},
                 {"rate", info.rate},
                 {"mapped_bytes", info.mapped_bytes},
                 {"total_bytes", estimate(model, info.index).total_bytes},
+                {"backend", "cpu"},
                 {"isa", edge_isa()},
                 {"threads", n_threads},
                 {"context", edge_model_context_tokens(model.get())},
@@ -116,8 +125,13 @@ Json bench_level(const ModelHandle& model, const Options& options) {
                 {"decode_tokens", options.decode_tokens},
                 {"token_bytes", token_bytes},
                 {"burst_us", measure_burst_us(pool)},
-                {"prefill_tokens_per_s", speed.prefill_tokens_per_s},
-                {"decode_tokens_per_s", speed.decode_tokens_per_s},
+                {"load_ms", load_s * 1e3},
+                {"first_token_ms", speed.first_token_s * 1e3},
+                {"peak_rss_bytes", peak_bytes},
+                {"prefill_seconds", speed.prefill},
+                {"decode_seconds", speed.decode},
+                {"prefill_tokens_per_s", options.prompt_tokens / median(speed.prefill)},
+                {"decode_tokens_per_s", decode_tokens_per_s},
                 {"gb_per_s", gb_per_s},
                 {"logits_hash", speed.fingerprint}};
     if (bandwidth > 0) row.update({{"read_gb_per_s", bandwidth}, {"share_of_read", gb_per_s / bandwidth}});
@@ -155,24 +169,19 @@ int run_bench(const Options& options) {
     if (options.kernels) return bench_all_kernels(options);
     Options each = options;
     Json rows = Json::array();
-    ModelHandle model = load_model(options);
-    const int32_t first = options.all_levels ? 0 : edge_model_level(model.get());
-    int32_t last = first;
+    int32_t n_levels = 1;
     if (options.all_levels) {
-        while (last + 1 < edge_model_n_levels(model.get()) && level_info(model, last + 1).available) ++last;
+        const ModelHandle model = load_model(options);
+        while (n_levels < edge_model_n_levels(model.get()) && level_info(model, n_levels).available) ++n_levels;
+        each.load.choose = 3;
     }
-    for (int32_t level = first; level <= last; ++level) {
-        if (options.all_levels) {
-            model.reset();
-            each.load.choose = 3;
-            each.load.level = level;
-            model = load_model(each);
-        }
-        rows.push_back(bench_level(model, each));
+    for (int32_t k = 0; k < n_levels; ++k) {
+        if (options.all_levels) each.load.level = k;
+        rows.push_back(bench_level(each));
         const Json& row = rows.back();
         if (options.json) continue;
         std::printf("level %d  rate %.3f  %7.1f MB  prefill %8.1f t/s  decode %7.1f t/s  %5.1f GB/s  %3.0f %% of read  %s  %s x%d\n",
-                    level, row["rate"].get<double>(), row["mapped_bytes"].get<double>() / 1e6,
+                    row["level"].get<int>(), row["rate"].get<double>(), row["mapped_bytes"].get<double>() / 1e6,
                     row["prefill_tokens_per_s"].get<double>(), row["decode_tokens_per_s"].get<double>(),
                     row["gb_per_s"].get<double>(), 100 * row.value("share_of_read", 0.0),
                     row["logits_hash"].get<std::string>().c_str(), edge_isa(), row["threads"].get<int>());

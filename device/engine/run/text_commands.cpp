@@ -139,6 +139,7 @@ int run_generate(const Options& options) {
         return 0;
     }
     std::fputs("\n", stdout);
+    std::fflush(stdout);  // before the remark, also where both are pipes
     std::fprintf(stderr, "%zu prompt tokens, first text after %.0f ms; %d tokens, %.1f per second\n", tokens.size(), prefill * 1e3,
                  n_generated, n_generated > 1 && decode > 0 ? (n_generated - 1) / decode : 0.0);
     return 0;
@@ -164,6 +165,7 @@ int run_chat(const Options& options) {
             std::cout << report.dump(-1, ' ', false, Json::error_handler_t::replace) << std::endl;
         } else {
             std::fputs("\n", stdout);
+            std::fflush(stdout);
         }
         conversation += format.turn(line, output.text, after_system);
         after_system = false;

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import edgesdk
-from edgesdk.cli import build, bundle, evaluate, generate, inspect, report, serve
+from edgesdk.cli import build, bundle, deploy, devices, evaluate, generate, inspect, profile, report, serve
 from edgesdk.cli.console import complain, say
 from edgesdk.cli.options import examples
 from edgesdk.errors import EdgeError, UsageError
@@ -38,6 +38,9 @@ app.command("verify", epilog=inspect.VERIFY_EXAMPLES)(inspect.verify)
 app.command("eval", epilog=evaluate.EXAMPLES)(evaluate.evaluate)
 app.command("report", epilog=report.EXAMPLES)(report.report)
 app.command("serve", epilog=serve.EXAMPLES)(serve.serve)
+app.command("devices", epilog=devices.EXAMPLES)(devices.devices)
+app.command("deploy", epilog=deploy.EXAMPLES)(deploy.deploy)
+app.command("profile", epilog=profile.EXAMPLES)(profile.profile)
 
 
 def _print_version(wanted: bool) -> None:

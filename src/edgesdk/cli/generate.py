@@ -13,6 +13,7 @@ import typer
 import edgesdk
 from edgesdk.cli.console import print_json, say
 from edgesdk.cli.options import Artifact, Budget, Context, Json, KvBits, Level, Lock, Rate, Threads, Verify, examples
+from edgesdk.cli.remote import run_remotely
 
 if TYPE_CHECKING:
     from edgesdk.device import Model
@@ -23,11 +24,13 @@ RUN_EXAMPLES = examples(
     "edgesdk run model.edge 'Once upon a time'",
     "edgesdk run model.edge --budget 80MB --json '2 + 2 ='",
     "edgesdk run model.edge - < prompt.txt",
+    "edgesdk run out/android --device R5CT20ABCDE 'Once upon a time'",
 )
 CHAT_EXAMPLES = examples(
     "edgesdk chat model.edge",
     "edgesdk chat model.edge --rate 0.25 --system 'Answer in one sentence.'",
     "echo Hello | edgesdk chat model.edge --json",
+    "edgesdk chat out/jetson --device orin",
 )
 
 MaxTokens = Annotated[int, typer.Option("--max-tokens", "-n", min=1, help="Tokens to generate at most.")]
@@ -43,6 +46,16 @@ Penalty = Annotated[float, typer.Option("--repetition-penalty", min=0.0, help="A
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the sampler.")]
 Stop = Annotated[
     list[str] | None, typer.Option("--stop", help="End before this text; may be given again.", show_default=False)
+]
+OnDevice = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        "-d",
+        metavar="NAME",
+        help="Run there what was deployed; FILE is then a bundle, an .edge file or a deployment's name.",
+        show_default=False,
+    ),
 ]
 
 
@@ -67,10 +80,17 @@ def run(
     repetition_penalty: Penalty = 1.0,
     seed: Seed = 0,
     stop: Stop = None,
+    device: OnDevice = None,
     as_json: Json = False,
 ) -> None:
     """Continue a text with the largest level that fits."""
     text = sys.stdin.read() if prompt == "-" else prompt
+    if device is not None:
+        where = _where(rate, budget, level, context, threads, verify, kv_bits, lock)
+        how = _how(max_tokens, temperature, top_k, top_p, min_p, repetition_penalty, seed)
+        options = {**where, **how, "--stop": stop, "--json": as_json, "--prompt": "-"}
+        run_remotely(device, path, "generate", options, feed=[text.encode()])
+        return
     model = _load(
         path, rate, budget, level, context=context, threads=threads, verify=verify, kv_bits=kv_bits, lock=lock
     )
@@ -112,12 +132,19 @@ def chat(
     min_p: MinP = 0.0,
     repetition_penalty: Penalty = 1.0,
     seed: Seed = 0,
+    device: OnDevice = None,
     as_json: Json = False,
 ) -> None:
     """Talk with the model: one message a line, an empty line or the end of input leaves.
 
     With --json: one object per answer, each on a line of its own.
     """
+    if device is not None:
+        where = _where(rate, budget, level, context, threads, verify, kv_bits, lock)
+        how = _how(max_tokens, temperature, top_k, top_p, min_p, repetition_penalty, seed)
+        options = {**where, **how, "--system": system or None, "--json": as_json}
+        run_remotely(device, path, "chat", options, feed=sys.stdin.fileno())
+        return
     model = _load(
         path, rate, budget, level, context=context, threads=threads, verify=verify, kv_bits=kv_bits, lock=lock
     )
@@ -139,6 +166,52 @@ def chat(
         if as_json:
             print_json({"role": "assistant", "content": answer, **_served(model)}, one_line=True)
         messages.append({"role": "assistant", "content": answer})
+
+
+def _where(
+    rate: float | None,
+    budget: str | None,
+    level: int | None,
+    context: int | None,
+    threads: int | None,
+    verify: str,
+    kv_bits: int,
+    lock: bool,
+) -> dict[str, object]:
+    """edge-run's options of which level to run, and how."""
+    from edgesdk.device.model import parse_bytes
+
+    return {
+        "--rate": rate,
+        "--budget": None if budget is None else parse_bytes(budget),
+        "--level": level,
+        "--context": context,
+        "--threads": threads,
+        "--verify": verify,
+        "--kv-bits": kv_bits,
+        "--lock": lock,
+    }
+
+
+def _how(
+    max_tokens: int,
+    temperature: float,
+    top_k: int,
+    top_p: float,
+    min_p: float,
+    repetition_penalty: float,
+    seed: int,
+) -> dict[str, object]:
+    """edge-run's options of sampling."""
+    return {
+        "--max-tokens": max_tokens,
+        "--temperature": temperature,
+        "--top-k": top_k,
+        "--top-p": top_p,
+        "--min-p": min_p,
+        "--repetition-penalty": repetition_penalty,
+        "--seed": seed,
+    }
 
 
 def _load(

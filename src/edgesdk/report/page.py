@@ -1,46 +1,17 @@
-"""The page: pictures inside it, and every figure of every picture in a table beside it. Also well-formed XML."""
+"""Sections of the report: pictures, and every figure of every picture in a table beside it."""
 
 from __future__ import annotations
 
-import base64
-import html
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+from edgesdk.report.html import figure, folded, table, text
 from edgesdk.report.ladders import Ladder
 from edgesdk.report.series import Series
 
-__all__ = ["ladder_section", "page", "quality_section"]
+__all__ = ["ladder_section", "quality_section"]
 
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; max-width: 76rem; margin: 2rem auto; padding: 0 1rem; }
-img { max-width: 100%; height: auto; }
-figure { margin: 1rem 0; }
-figcaption, .note { color: #444; max-width: 60rem; }
-.warning { border-left: 4px solid #d55e00; padding-left: .75rem; max-width: 60rem; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; margin: .75rem 0; font-variant-numeric: tabular-nums; font-size: .875rem; }
-caption { text-align: left; font-weight: 600; padding: .25rem 0; }
-th, td { padding: .2rem .6rem; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap; }
-th:first-child { text-align: left; }
-summary { cursor: pointer; }
-"""  # noqa: E501
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 _NO_FIGURE = "not measured"
-
-
-def page(sections: Iterable[str]) -> str:
-    """The whole document."""
-    body = "\n".join(sections)
-    return (
-        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8"/>\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_text(_POLICY)}"/>\n'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"/>\n'
-        f"<title>edgesdk report</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n"
-        f"<h1>edgesdk report</h1>\n{body}\n</main>\n</body>\n</html>\n"
-    )
 
 
 def quality_section(ladders: Sequence[Ladder], series: Sequence[Series], picture: Path | None) -> str:
@@ -52,7 +23,7 @@ def quality_section(ladders: Sequence[Ladder], series: Sequence[Series], picture
         )
     else:
         parts.append(
-            _figure(
+            figure(
                 picture,
                 "Perplexity and KL divergence to the source, on log axes, over the bytes that are mapped. "
                 "The same figures stand in the tables below.",
@@ -75,24 +46,24 @@ def ladder_section(ladder: Ladder, kept: Path, bits: Path) -> str:
         rows += [(block.block, role, _number(value, ".3g", "left out")) for role, value in block.bits.items()]
     return "\n".join(
         (
-            f"<section>\n<h2>{_text(title)}</h2>",
+            f"<section>\n<h2>{text(title)}</h2>",
             "<h3>What each level gave up, block by block</h3>",
-            _figure(
+            figure(
                 kept,
                 f"Heat map of {ladder.label}: share of each block's bytes that each level keeps.",
                 "Rows are blocks in forward order, columns levels; bytes of codes and scales, as a share of the "
                 "block's bytes at the top level. Fewer bytes are fewer channels, fewer bits, or both; 0 is a block "
                 "that was left out.",
             ),
-            _folded("Share of each block's bytes that a level keeps", ("block", *levels), shares),
+            folded("Share of each block's bytes that a level keeps", ("block", *levels), shares),
             "<h3>Bits of each weight</h3>",
-            _figure(
+            figure(
                 bits,
                 f"Heat map of {ladder.label}: bits of the codes of each weight at level {ladder.bits_level}.",
                 f"Bits of the codes at level {ladder.bits_level}, the mean over a weight's panels; scales come on top: "
                 "the table of levels has bits with scales.",
             ),
-            _folded(f"Bits of codes at level {ladder.bits_level}", ("tensor", "weight", "bits"), rows),
+            folded(f"Bits of codes at level {ladder.bits_level}", ("tensor", "weight", "bits"), rows),
             "</section>",
         )
     )
@@ -105,10 +76,10 @@ def _texts(ladders: Sequence[Ladder], series: Sequence[Series]) -> str:
     for ladder in measured:
         texts.add(ladder.text)
         source = "" if ladder.source_perplexity is None else f"; its source has {ladder.source_perplexity:.3f}"
-        lines.append(f"<li>{_text(ladder.label)}: {_text(ladder.text or 'a text that it does not name')}{source}</li>")
+        lines.append(f"<li>{text(ladder.label)}: {text(ladder.text or 'a text that it does not name')}{source}</li>")
     for one in series:
         texts.add(one.text)
-        lines.append(f"<li>{_text(one.name)}: {_text(one.text or 'a text that it does not name')}</li>")
+        lines.append(f"<li>{text(one.name)}: {text(one.text or 'a text that it does not name')}</li>")
     if not lines:
         return ""
     warning = ""
@@ -135,7 +106,7 @@ def _level_table(ladder: Ladder) -> str:
         )
         for one in ladder.levels
     ]
-    return _table(f"Levels of {ladder.label} (weights and bits, scales included, are those of the blocks)", head, rows)
+    return table(f"Levels of {ladder.label} (weights and bits, scales included, are those of the blocks)", head, rows)
 
 
 def _series_table(series: Series) -> str:
@@ -144,38 +115,8 @@ def _series_table(series: Series) -> str:
         (p.name, f"{p.mapped_bytes:,}", f"{p.file_bytes:,}", f"{p.perplexity:.3f}", _number(p.kl, ".4f"))
         for p in series.points
     ]
-    return _table(series.name, head, rows)
+    return table(series.name, head, rows)
 
 
 def _number(value: float | None, form: str, missing: str = _NO_FIGURE) -> str:
     return missing if value is None else format(value, form)
-
-
-def _table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """The first cell of each row names it."""
-    columns = "".join(f'<th scope="col">{_text(name)}</th>' for name in head)
-    body = "\n".join(
-        f'<tr><th scope="row">{_text(row[0])}</th>{"".join(f"<td>{_text(cell)}</td>" for cell in row[1:])}</tr>'
-        for row in rows
-    )
-    return (
-        f'<div class="scroll"><table>\n<caption>{_text(caption)}</caption>\n<thead><tr>{columns}</tr></thead>\n'
-        f"<tbody>\n{body}\n</tbody>\n</table></div>"
-    )
-
-
-def _folded(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    return f"<details>\n<summary>The same figures as a table</summary>\n{_table(caption, head, rows)}\n</details>"
-
-
-def _figure(picture: Path, alternative: str, caption: str) -> str:
-    data = base64.b64encode(picture.read_bytes()).decode("ascii")
-    return (
-        f'<figure>\n<img alt="{_text(alternative)}" src="data:image/png;base64,{data}"/>\n'
-        f"<figcaption>{_text(caption)}</figcaption>\n</figure>"
-    )
-
-
-def _text(value: str) -> str:
-    """Text for content and quoted attributes: nothing in it is markup, and what no page may hold becomes U+FFFD."""
-    return html.escape(_UNPRINTABLE.sub("\ufffd", value))

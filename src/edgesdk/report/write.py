@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgesdk.errors import EdgeError, MissingExtraError, UsageError
+from edgesdk.report.html import document
 from edgesdk.report.ladders import read_ladder, short_labels
-from edgesdk.report.page import ladder_section, page, quality_section
+from edgesdk.report.page import ladder_section, quality_section
 from edgesdk.report.series import read_series
 
 __all__ = ["WrittenReport", "write_report"]
@@ -60,7 +61,7 @@ def write_report(
             pictures += [kept, bits]
             sections.append(ladder_section(ladder, kept, bits))
         index = out / "index.html"
-        index.write_text(page(sections), encoding="utf-8")
+        index.write_text(document("edgesdk report", sections), encoding="utf-8")
     except OSError as error:
         raise EdgeError(f"cannot write to `{out}`: {error.strerror}", hint="choose another folder with -o") from error
     return WrittenReport(index, tuple(pictures))

@@ -1,0 +1,9 @@
+"""Puts a bundle on a device so that `edge-run` runs there, and finds it again."""
+
+from __future__ import annotations
+
+from edgesdk.targets.deploy.bundle import Bundle, BundleLevel, read_bundle
+from edgesdk.targets.deploy.deploy import Deployed, deploy
+from edgesdk.targets.deploy.deployment import Deployment, find_deployment
+
+__all__ = ["Bundle", "BundleLevel", "Deployed", "Deployment", "deploy", "find_deployment", "read_bundle"]

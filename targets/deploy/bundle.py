@@ -1,0 +1,173 @@
+"""Reads a bundle, the folder that `edgesdk build --targets` writes for a target: its manifest, checked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgesdk.errors import UsageError
+
+__all__ = ["Bundle", "BundleLevel", "read_bundle"]
+
+_PROGRAM = "edge-run"
+_MAJOR = 1
+_HINT = "build it again: `edgesdk build MODEL --targets TARGET -o OUT` writes OUT/TARGET"
+
+
+@dataclass(frozen=True)
+class BundleLevel:
+    """One size of the artifact. file_bytes: the first bytes of the file that are enough for it."""
+
+    level: int
+    rate: float
+    file_bytes: int
+    mapped_bytes: int
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What is in the folder, and which machines it is for.
+
+    abi: target triple of the program; isa_floor: kernel sets that the machine must have; artifact: path of the .edge
+    file; sha256: of the whole artifact; program: path of `edge-run`
+    """
+
+    folder: Path
+    target: str
+    abi: str
+    isa_floor: tuple[str, ...]
+    backends: tuple[str, ...]
+    artifact: Path
+    sha256: str
+    levels: tuple[BundleLevel, ...]
+    program: Path
+    program_sha256: str
+
+    def level(self, index: int) -> BundleLevel:
+        """The level of that number. Raises UsageError."""
+        for level in self.levels:
+            if level.level == index:
+                return level
+        raise UsageError(f"level {index} does not exist", hint=f"this bundle has levels 0 to {len(self.levels) - 1}")
+
+    def level_within(self, budget_bytes: int) -> BundleLevel:
+        """The largest level that maps at most so many bytes. Raises UsageError."""
+        fitting = [level for level in self.levels if level.mapped_bytes <= budget_bytes]
+        if not fitting:
+            least = min(level.mapped_bytes for level in self.levels)
+            raise UsageError(f"no level fits {budget_bytes:,} bytes", hint=f"the smallest one maps {least:,}")
+        return max(fitting, key=lambda level: level.level)
+
+
+def read_bundle(folder: Path) -> Bundle:
+    """Reads and checks `folder/manifest.json`. Raises UsageError that names all that is missing or wrong.
+
+    Example:
+        read_bundle(Path("out/android")).levels[0].file_bytes
+    """
+    path = folder / "manifest.json"
+    try:
+        manifest = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise UsageError(f"`{folder}` is no bundle: cannot read `{path.name}`: {error.strerror}", hint=_HINT) from error
+    except ValueError as error:
+        raise UsageError(f"`{path}` is no JSON: {error}", hint=_HINT) from error
+    if not isinstance(manifest, dict):
+        raise UsageError(f"`{path}` is no JSON object", hint=_HINT)
+    check = _Check()
+    version = check.text(manifest, "format_version", allow=(int, float))
+    if version and version.split(".")[0] != str(_MAJOR):
+        raise UsageError(
+            f"`{path}` has format version {version}, this edgesdk reads {_MAJOR}.x",
+            hint="use the edgesdk that built it",
+        )
+    artifact = check.table(manifest, "artifact")
+    bundle = Bundle(
+        folder=folder,
+        target=check.text(manifest, "target"),
+        abi=check.text(manifest, "abi"),
+        isa_floor=check.texts(manifest, "isa_floor"),
+        backends=check.texts(manifest, "backends"),
+        artifact=folder / check.text(artifact, "path", "artifact."),
+        sha256=check.text(artifact, "sha256", "artifact."),
+        levels=_levels(artifact, check),
+        program=folder / _PROGRAM,
+        program_sha256=_program_hash(manifest, check),
+    )
+    if check.problems:
+        raise UsageError(f"`{path}`: {'; '.join(check.problems)}", hint=_HINT)
+    for needed in (bundle.artifact, bundle.program):
+        if not needed.is_file():
+            raise UsageError(f"`{path}` names `{needed}`, which is not there", hint=_HINT)
+    return bundle
+
+
+class _Check:
+    """Takes fields out of a manifest and collects what is wrong with them."""
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+
+    def text(self, table: Mapping[str, Any], key: str, where: str = "", allow: tuple[type, ...] = ()) -> str:
+        value = self._get(table, key, where, (str, *allow))
+        return "" if value is None else str(value)
+
+    def integer(self, table: Mapping[str, Any], key: str, where: str) -> int:
+        value = self._get(table, key, where, (int,))
+        return 0 if value is None else int(value)
+
+    def number(self, table: Mapping[str, Any], key: str, where: str) -> float:
+        value = self._get(table, key, where, (int, float))
+        return 0.0 if value is None else float(value)
+
+    def table(self, table: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+        value = self._get(table, key, "", (dict,))
+        return {} if value is None else dict(value)
+
+    def tables(self, table: Mapping[str, Any], key: str, where: str = "") -> list[Mapping[str, Any]]:
+        value = self._get(table, key, where, (list,)) or []
+        if not all(isinstance(entry, dict) for entry in value):
+            self.problems.append(f"`{where}{key}` holds what is no object")
+            return []
+        return list(value)
+
+    def texts(self, table: Mapping[str, Any], key: str) -> tuple[str, ...]:
+        value = self._get(table, key, "", (list,)) or []
+        return tuple(str(entry) for entry in value)
+
+    def _get(self, table: Mapping[str, Any], key: str, where: str, kinds: tuple[type, ...]) -> Any:
+        value = table.get(key)
+        if key not in table:
+            self.problems.append(f"`{where}{key}` is missing")
+        elif not isinstance(value, kinds) or isinstance(value, bool):
+            expected = " or ".join(kind.__name__ for kind in kinds)
+            self.problems.append(f"`{where}{key}` is {value!r}, expected {expected}")
+        else:
+            return value
+        return None
+
+
+def _levels(artifact: Mapping[str, Any], check: _Check) -> tuple[BundleLevel, ...]:
+    levels = tuple(
+        BundleLevel(
+            check.integer(entry, "level", f"artifact.levels[{n}]."),
+            check.number(entry, "rate", f"artifact.levels[{n}]."),
+            check.integer(entry, "file_bytes", f"artifact.levels[{n}]."),
+            check.integer(entry, "mapped_bytes", f"artifact.levels[{n}]."),
+        )
+        for n, entry in enumerate(check.tables(artifact, "levels", "artifact."))
+    )
+    if not levels:
+        check.problems.append("`artifact.levels` holds no level")
+    return tuple(sorted(levels, key=lambda level: level.level))
+
+
+def _program_hash(manifest: Mapping[str, Any], check: _Check) -> str:
+    files = {entry.get("path"): entry for entry in check.tables(manifest, "files")}
+    if _PROGRAM not in files:
+        check.problems.append(f"`files` does not name `{_PROGRAM}`")
+        return ""
+    return check.text(files[_PROGRAM], "sha256", f"files[{_PROGRAM}].")

@@ -1,0 +1,171 @@
+"""Runs `edge-run bench` on a device for every level, backend, number of threads and prompt length of a plan."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from edgesdk.errors import DeviceError, UsageError
+from edgesdk.targets.condition import held_back, read_condition
+from edgesdk.targets.connections import Connection
+from edgesdk.targets.deploy import Deployment
+from edgesdk.targets.energy import measured_script, parse_energy
+from edgesdk.targets.measure.figures import summary
+from edgesdk.targets.probe import DeviceInfo, probe
+
+__all__ = ["Plan", "here", "measure_device"]
+
+Progress = Callable[[str, int, int], None]
+"""Called with (device, measurements that are done, measurements in all)."""
+
+_SLOWER = 0.9  # the first measurement, done again at the end: below this share of its speed the device held back
+_COPIED = (
+    "level", "rate", "isa", "threads", "prompt_tokens", "decode_tokens", "load_ms", "first_token_ms", "peak_rss_bytes",
+    "mapped_bytes", "token_bytes", "gb_per_s", "read_gb_per_s", "share_of_read", "logits_hash", "backend",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is varied. Empty: all levels that are there; one thread and one per core; the processor alone."""
+
+    levels: tuple[int, ...] = ()
+    threads: tuple[int, ...] = ()
+    backends: tuple[str, ...] = ("cpu",)
+    prompt_tokens: tuple[int, ...] = (128,)
+    decode_tokens: int = 32
+    n_runs: int = 5
+
+
+@dataclass(frozen=True)
+class _Setting:
+    level: int
+    backend: str
+    threads: int
+    prompt_tokens: int
+
+
+def here(artifact: Path, program: Path) -> Deployment:
+    """An artifact on this machine as if it were deployed: measured where it lies."""
+    return Deployment("", "", str(artifact.parent), str(artifact), str(program), "", -1, 0, ("cpu",))
+
+
+def measure_device(
+    connection: Connection, deployment: Deployment, plan: Plan, progress: Progress | None = None
+) -> dict[str, Any]:
+    """One entry of `devices` of MEASURED_SCHEMA. Raises DeviceError; UsageError for what the device does not have."""
+    info = probe(connection)
+    levels = _levels(connection, deployment)
+    settings = _settings(plan, levels, deployment, info)
+    before = info.condition
+    results: list[dict[str, Any]] = []
+    for setting in settings:
+        if progress is not None:
+            progress(connection.name, len(results), len(settings) + 1)
+        results.append(_measure(connection, deployment, plan, setting, levels[setting.level]))
+    if progress is not None:
+        progress(connection.name, len(settings), len(settings) + 1)
+    again = _measure(connection, deployment, plan, settings[0], levels[settings[0].level])
+    repeat = again["decode_tokens_per_s"]["p50"] / results[0]["decode_tokens_per_s"]["p50"]
+    after = read_condition(connection)
+    detected, why = held_back(before, after)
+    if repeat < _SLOWER:
+        slower = f"the first measurement, done again at the end, was {1 - repeat:.0%} slower"
+        detected, why = True, f"{why}; {slower}" if detected else slower
+    if progress is not None:
+        progress(connection.name, len(settings) + 1, len(settings) + 1)
+    return {
+        "name": connection.name,
+        "kind": connection.kind,
+        "target": deployment.target,
+        "info": info.as_dict(),
+        "before": asdict(before),
+        "after": asdict(after),
+        "throttling": {"detected": detected, "why": why, "repeat": repeat},
+        "read_gb_per_s": max(row["read_gb_per_s"] for row in results),
+        "results": results,
+    }
+
+
+def _levels(connection: Connection, deployment: Deployment) -> dict[int, Mapping[str, Any]]:
+    """What `edge-run info` says of each level that the device holds."""
+    finished = connection.run(deployment.command(["info", "--json"]))
+    if finished.status:
+        raise _refused(connection, finished.words)
+    entries = _json(connection, finished.text)["levels"]
+    return {entry["index"]: entry for entry in entries if entry["available"]}
+
+
+def _settings(
+    plan: Plan, levels: Mapping[int, Mapping[str, Any]], deployment: Deployment, info: DeviceInfo
+) -> list[_Setting]:
+    missing = [level for level in plan.levels if level not in levels]
+    if missing:
+        raise UsageError(
+            f"level {missing[0]} is not on the device", hint=f"it holds levels 0 to {max(levels)}; deploy a larger one"
+        )
+    unknown = [backend for backend in plan.backends if backend not in deployment.backends]
+    if unknown:
+        raise UsageError(
+            f"backend `{unknown[0]}` is not in the bundle", hint=f"it has {', '.join(deployment.backends) or 'none'}"
+        )
+    threads = plan.threads or tuple(sorted({1, max(1, info.n_cores)}))
+    chosen = plan.levels or tuple(sorted(levels))
+    return [_Setting(*values) for values in product(chosen, plan.backends, threads, plan.prompt_tokens)]
+
+
+def _measure(
+    connection: Connection, deployment: Deployment, plan: Plan, setting: _Setting, level: Mapping[str, Any]
+) -> dict[str, Any]:
+    arguments = [
+        "bench", "--json", f"--level={setting.level}", f"--threads={setting.threads}", f"--runs={plan.n_runs}",
+        f"--prompt-tokens={setting.prompt_tokens}", f"--decode-tokens={plan.decode_tokens}",
+        f"--context={setting.prompt_tokens + plan.decode_tokens}",
+    ]  # fmt: skip
+    script = measured_script(deployment.command(arguments).removeprefix("exec "))
+    finished = connection.run(script, quiet_s=None)
+    if finished.status:
+        raise _refused(connection, _without_readings(finished.stderr.decode("utf-8", "replace")))
+    row = _json(connection, finished.text)["levels"][0]
+    absent = [key for key in (*_COPIED, "prefill_seconds", "decode_seconds") if key not in row]
+    if absent:
+        raise DeviceError(
+            f"`edge-run` on `{connection.name}` does not measure `{absent[0]}`: it is older than this edgesdk",
+            hint="build the bundle again and deploy it",
+        )
+    return {
+        **{key: row[key] for key in _COPIED},
+        "perplexity": level["ppl"],
+        "kl": level["kl"],
+        "runs": plan.n_runs,
+        "prefill_tokens_per_s": summary(setting.prompt_tokens, row["prefill_seconds"]),
+        "decode_tokens_per_s": summary(plan.decode_tokens, row["decode_seconds"]),
+        "energy": asdict(parse_energy(finished.stderr.decode("utf-8", "replace"))),
+    }
+
+
+def _json(connection: Connection, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise DeviceError(
+            f"`edge-run` on `{connection.name}` printed what is no JSON: {text[:80]!r}", hint="deploy the bundle again"
+        ) from error
+
+
+def _without_readings(stderr: str) -> str:
+    readings = ("energy_", "power_", "uptime=")
+    return "\n".join(line for line in stderr.splitlines() if not line.startswith(readings))
+
+
+def _refused(connection: Connection, words: str) -> DeviceError:
+    """edge-run's own error and hint, under the device's name."""
+    lines = words.splitlines()
+    errors = [line.partition("error: ")[2] for line in lines if "error: " in line]
+    hints = [line.removeprefix("hint: ") for line in lines if line.startswith("hint: ")]
+    said = errors[-1] if errors else " ".join(words.split())[-300:]
+    return DeviceError(f"`edge-run` on `{connection.name}`: {said}", hint=hints[-1] if hints else "")

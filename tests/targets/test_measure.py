@@ -1,0 +1,222 @@
+"""`edgesdk profile`: figures that agree with what edge-run says, in every form of the report."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
+from pathlib import Path
+
+import jsonschema
+import pytest
+from device_artifacts import edge_run
+
+from edgesdk.cli import main
+from edgesdk.errors import DeviceError, UsageError
+from edgesdk.targets.connections import LocalConnection
+from edgesdk.targets.deploy import deploy, find_deployment, read_bundle
+from edgesdk.targets.measure import MEASURED_SCHEMA, Plan, here, measure_device, summary, target_profile
+from edgesdk.targets.measure.figures import CSV_COLUMNS
+from edgesdk.targets.measure.sweep import _settings
+from edgesdk.targets.probe import probe
+from edgesdk.targets.profile import _read
+
+QUICK = ["--runs", "2", "--decode-tokens", "4", "--prompt-tokens", "8"]
+
+
+@pytest.fixture(scope="module")
+def measured(out, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("measured")
+    artifact = str(out / "model.edge")
+    files = [
+        "--csv",
+        str(folder / "x.csv"),
+        "--html",
+        str(folder / "x.html"),
+        "--save-target",
+        str(folder / "mine.toml"),
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EDGE_DEVICES", str(folder / "none.toml"))
+        text = io.StringIO()
+        with contextlib.redirect_stdout(text):
+            arguments = ["profile", artifact, "--device", "local", "--threads", "1", *QUICK[:4]]
+            assert main([*arguments, "--prompt-tokens", "8,16", *files, "--json"]) == 0
+    return folder, json.loads(text.getvalue())
+
+
+def test_the_json_follows_its_schema(measured):
+    _, report = measured
+    jsonschema.validate(report, MEASURED_SCHEMA)
+    (device,) = report["devices"]
+    settings = [(row["level"], row["prompt_tokens"]) for row in device["results"]]
+    assert settings == [(level, prompt) for level in range(3) for prompt in (8, 16)]
+
+
+def test_the_schema_refuses_what_is_missing(measured):
+    _, report = measured
+    broken = json.loads(json.dumps(report))
+    del broken["devices"][0]["results"][0]["energy"]
+    with pytest.raises(jsonschema.ValidationError, match="energy"):
+        jsonschema.validate(broken, MEASURED_SCHEMA)
+
+
+def test_figures_fit_each_other(measured):
+    _, report = measured
+    for row in report["devices"][0]["results"]:
+        assert row["gb_per_s"] == pytest.approx(row["decode_tokens_per_s"]["p50"] * row["token_bytes"] / 1e9, rel=1e-6)
+        assert row["share_of_read"] == pytest.approx(row["gb_per_s"] / row["read_gb_per_s"])
+        assert row["first_token_ms"] > row["load_ms"] > 0
+        assert row["peak_rss_bytes"] > row["mapped_bytes"] > row["token_bytes"]
+        for phase in ("prefill", "decode"):
+            speed = row[f"{phase}_tokens_per_s"]
+            assert speed["p95"] <= speed["p50"]
+            assert speed["spread"] >= 0
+    hashes = {(row["level"], row["prompt_tokens"]): row["logits_hash"] for row in report["devices"][0]["results"]}
+    assert len(set(hashes.values())) == 6
+
+
+def test_the_same_logits_as_edge_run_alone(measured, out):
+    _, report = measured
+    alone = edge_run(
+        "bench", out / "model.edge", "--level=1", "--prompt-tokens=8", "--decode-tokens=4", "--json", "--runs=1"
+    )
+    expected = json.loads(alone.stdout)["levels"][0]
+    row = next(r for r in report["devices"][0]["results"] if (r["level"], r["prompt_tokens"]) == (1, 8))
+    for key in ("logits_hash", "mapped_bytes", "token_bytes", "isa", "rate"):
+        assert row[key] == expected[key]
+
+
+def test_the_csv_has_a_line_per_measurement(measured):
+    folder, report = measured
+    with open(folder / "x.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert tuple(rows[0]) == CSV_COLUMNS
+    results = report["devices"][0]["results"]
+    assert len(rows) == len(results)
+    for line, row in zip(rows, results, strict=True):
+        assert float(line["decode_tokens_per_s_p50"]) == row["decode_tokens_per_s"]["p50"]
+        assert line["energy_source"] == row["energy"]["source"]
+        assert line["device"] == "local"
+
+
+def test_the_page_is_whole_and_has_every_figure(measured):
+    folder, report = measured
+    page = (folder / "x.html").read_text("utf-8")
+    root = ElementTree.fromstring(page.partition("\n")[2])
+    (picture,) = root.iter("img")
+    assert picture.get("src", "").startswith("data:image/png;base64,")
+    assert not list(root.iter("script"))
+    text = "".join(root.itertext())
+    for row in report["devices"][0]["results"]:
+        assert f"{row['decode_tokens_per_s']['p50']:.1f}" in text
+        assert f"{row['peak_rss_bytes']:,}" in text
+    if report["devices"][0]["results"][0]["energy"]["joules"] is None:
+        assert "not available" in text
+
+
+def test_the_target_profile_is_what_was_measured(measured):
+    folder, report = measured
+    (device,) = report["devices"]
+    profile = _read(folder / "mine.toml")
+    assert profile == target_profile("mine", device, report["created"])
+    assert profile.memory_bytes == device["info"]["memory_bytes"]
+    assert profile.memory_gb_per_s == pytest.approx(device["read_gb_per_s"], abs=0.01)
+    assert "Measured" in profile.notes
+
+
+def test_every_way_to_a_device(connection, bundle, tmp_path):
+    deploy(read_bundle(bundle), connection, level=1)
+    calls = []
+    plan = Plan(threads=(1,), prompt_tokens=(8,), decode_tokens=4, n_runs=1)
+    deployment = find_deployment(connection, bundle)
+    device = measure_device(connection, deployment, plan, lambda *call: calls.append(call))
+    assert [row["level"] for row in device["results"]] == [0, 1]
+    assert device["kind"] == connection.kind
+    assert calls[-1][1:] == (3, 3)
+    with pytest.raises(UsageError, match="level 2 is not on the device"):
+        measure_device(connection, deployment, Plan(levels=(2,)))
+    with pytest.raises(UsageError, match="backend `cuda` is not in the bundle"):
+        measure_device(connection, deployment, Plan(backends=("cuda",)))
+
+
+def test_all_devices_and_those_that_fail(bundle, tmp_path, capsys):
+    root = tmp_path / "root"
+    (tmp_path / "devices.toml").write_text(
+        f'[a]\nkind = "local"\naddress = "a"\nroot = "{root}"\n[b]\nkind = "local"\naddress = "b"\nroot = "{root}2"\n'
+    )
+    deploy(read_bundle(bundle), LocalConnection(root=str(root)))
+    arguments = ["profile", str(bundle), "--device", "all", "--levels", "0", "--threads", "1", *QUICK]
+    assert main([*arguments, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    jsonschema.validate(report, MEASURED_SCHEMA)
+    assert [device["name"] for device in report["devices"]] == ["a"]
+    failed = {one["name"]: one["error"] for one in report["failures"]}
+    assert "nothing is deployed" in failed["b"]
+    assert main(arguments) == 0
+    captured = capsys.readouterr()
+    assert "throttling:" in captured.out
+    assert "b: nothing is deployed" in captured.err
+
+
+def test_an_edge_run_that_is_too_old(bundle, tmp_path, monkeypatch):
+    connection = LocalConnection(root=str(tmp_path / "root"))
+    done = deploy(read_bundle(bundle), connection).deployment
+    program = tmp_path / "old"
+    program.write_text(
+        f'#!/bin/sh\n[ "$1" = bench ] || exec {done.program} "$@"\necho \'{{"levels": [{{"level": 0}}]}}\'\n'
+    )
+    program.chmod(0o755)
+    with pytest.raises(DeviceError, match="older than this edgesdk") as caught:
+        measure_device(connection, replace(done, program=str(program)), Plan(levels=(0,)))
+    assert "deploy it" in caught.value.hint
+
+
+def test_an_error_of_edge_run_comes_with_its_hint(bundle, tmp_path):
+    connection = LocalConnection(root=str(tmp_path / "root"))
+    done = deploy(read_bundle(bundle), connection).deployment
+    with pytest.raises(DeviceError, match="`edge-run` on `local`: "):
+        measure_device(connection, done, Plan(levels=(0,), prompt_tokens=(10**6,)))
+
+
+def test_statistics():
+    assert summary(10, [1.0, 2.0, 5.0]) == {
+        "mean": pytest.approx(17 / 3),
+        "p50": 5.0,
+        "p95": 2.0,
+        "spread": pytest.approx(8 / 5),
+    }
+    assert summary(1, [0.5])["spread"] == 0
+    forty = summary(1, [1 / n for n in range(1, 41)])
+    assert forty["p95"] == pytest.approx(3)  # 38 of 40 runs have 3 or more
+    assert forty["p50"] == pytest.approx(2 / (1 / 20 + 1 / 21))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--ops"], "`--ops` is not available"),
+        (["--device", "local", "--save-target", "x"], "--save-target needs one device"),
+        (["--levels", "x"], "--levels is `x`"),
+        (["--threads", "0"], "--threads is `0`"),
+        (["--prompt-tokens", ""], "nothing to measure"),
+        (["--levels", "7"], "level 7 is not on the device"),
+    ],
+)
+def test_what_cannot_be_measured(arguments, message, out, capsys):
+    assert main(["profile", str(out / "model.edge"), "--device", "local", *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_plan_is_every_combination():
+    info = replace(probe(LocalConnection()), n_cores=4)
+    levels = {0: {}, 3: {}}
+    deployment = here(Path("x.edge"), Path("edge-run"))
+    chosen = _settings(Plan(prompt_tokens=(8, 16)), levels, deployment, info)
+    assert [(one.level, one.backend, one.threads, one.prompt_tokens) for one in chosen] == [
+        (level, "cpu", threads, prompt) for level in (0, 3) for threads in (1, 4) for prompt in (8, 16)
+    ]
+    assert [one.threads for one in _settings(Plan(levels=(3,), threads=(2, 1)), levels, deployment, info)] == [2, 1]
