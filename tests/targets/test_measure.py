@@ -126,6 +126,8 @@ def test_the_target_profile_is_what_was_measured(measured):
     assert profile.memory_bytes == device["info"]["memory_bytes"]
     assert profile.memory_gb_per_s == pytest.approx(device["read_gb_per_s"], abs=0.01)
     assert "Measured" in profile.notes
+    own = target_profile("mine", {**device, "target": "a-target-of-my-own"}, report["created"])
+    assert own == profile
 
 
 def test_every_way_to_a_device(connection, bundle, tmp_path):
