@@ -41,6 +41,7 @@ def measured(out, tmp_path_factory):
     ]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EDGE_DEVICES", str(folder / "none.toml"))
+        patch.setenv("ADB", str(folder / "no_adb"))
         text = io.StringIO()
         with contextlib.redirect_stdout(text):
             arguments = ["profile", artifact, "--device", "local", "--threads", "1", *QUICK[:4]]
