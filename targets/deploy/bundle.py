@@ -68,6 +68,7 @@ def read_bundle(folder: Path) -> Bundle:
     Example:
         read_bundle(Path("out/android")).levels[0].file_bytes
     """
+    folder = folder.resolve()  # the artifact's path is relative to where the bundle really lies
     path = folder / "manifest.json"
     try:
         manifest = json.loads(path.read_text("utf-8"))

@@ -21,7 +21,8 @@ def target_profile(name: str, device: Mapping[str, Any], created: str) -> Profil
     device: an entry of `devices` of MEASURED_SCHEMA. Raises UsageError when no target is like it.
     """
     info = device["info"]
-    base = load_profile(device["target"] or _likeness(info))
+    # A target of the user's own is not known by its name here.
+    base = load_profile(device["target"] if device["target"] in profile_names() else _likeness(info))
     return Profile(
         name=name,
         title=info["model"] or device["name"],

@@ -22,6 +22,7 @@ def of_its_own(tmp_path, monkeypatch):
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.delenv("XDG_DATA_HOME", raising=False)
     monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    monkeypatch.setenv("ADB", str(tmp_path / "no_adb"))  # no server of the machine's own is started
     monkeypatch.setenv("EDGE_DEVICES", str(tmp_path / "devices.toml"))
     monkeypatch.setenv("EDGE_SSH_CONFIG", str(tmp_path / "no_ssh_config"))
 
@@ -36,6 +37,7 @@ def adb_server(tmp_path_factory):
 @pytest.fixture
 def adb(adb_server, of_its_own, monkeypatch):
     """The stock client, with a server that knows only the test's own devices."""
+    monkeypatch.setenv("ADB", adb_server.program)
     for name, value in adb_server.environment.items():
         monkeypatch.setenv(name, value)
     yield adb_server

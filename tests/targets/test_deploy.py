@@ -238,6 +238,12 @@ def test_a_program_that_does_not_start(out, tmp_path):
     assert "./model/deployed.json" not in deployed_files(connection)
 
 
+def test_a_bundle_behind_a_link(bundle, tmp_path):
+    (tmp_path / "elsewhere").symlink_to(bundle)
+    read = read_bundle(tmp_path / "elsewhere")
+    assert deploy(read, LocalConnection(root=str(tmp_path / "root"))).deployment.level == 2
+
+
 def test_a_bundle_that_was_changed(out, tmp_path):
     shutil.copy(out / "model.edge", tmp_path / "model.edge")
     bundle = read_bundle(write_bundle(tmp_path))

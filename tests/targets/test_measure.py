@@ -41,6 +41,7 @@ def measured(out, tmp_path_factory):
     ]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EDGE_DEVICES", str(folder / "none.toml"))
+        patch.setenv("ADB", str(folder / "no_adb"))
         text = io.StringIO()
         with contextlib.redirect_stdout(text):
             arguments = ["profile", artifact, "--device", "local", "--threads", "1", *QUICK[:4]]
@@ -126,6 +127,8 @@ def test_the_target_profile_is_what_was_measured(measured):
     assert profile.memory_bytes == device["info"]["memory_bytes"]
     assert profile.memory_gb_per_s == pytest.approx(device["read_gb_per_s"], abs=0.01)
     assert "Measured" in profile.notes
+    own = target_profile("mine", {**device, "target": "a-target-of-my-own"}, report["created"])
+    assert own == profile
 
 
 def test_every_way_to_a_device(connection, bundle, tmp_path):
