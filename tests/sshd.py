@@ -44,6 +44,7 @@ Host unknown-key
   UserKnownHostsFile {folder}/no_hosts
 
 Host *
+  KexAlgorithms curve25519-sha256
   IdentitiesOnly yes
   IdentityAgent none
   GlobalKnownHostsFile /dev/null

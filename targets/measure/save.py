@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +24,14 @@ def target_profile(name: str, device: Mapping[str, Any], created: str) -> Profil
     info = device["info"]
     # A target of the user's own is not known by its name here.
     base = load_profile(device["target"] if device["target"] in profile_names() else _likeness(info))
-    return Profile(
+    return replace(
+        base,
         name=name,
         title=info["model"] or device["name"],
         aliases=(),
-        abi=base.abi,
         isa_floor=tuple(isa for isa in info["isa"] if isa in _KERNEL_SETS) or base.isa_floor,
         memory_bytes=info["memory_bytes"] or base.memory_bytes,
         memory_gb_per_s=round(device["read_gb_per_s"], 2),
-        backends=base.backends,
-        toolchain=base.toolchain,
         notes=f"Measured by edgesdk profile on {created[:10]}, {info['soc'] or info['machine']}, based on {base.name}.",
     )
 
@@ -40,17 +39,7 @@ def target_profile(name: str, device: Mapping[str, Any], created: str) -> Profil
 def write_target_profile(path: Path, profile: Profile) -> None:
     """Writes the TOML file of a profile. Raises EdgeError."""
     lines = []
-    for key in (
-        "title",
-        "aliases",
-        "abi",
-        "isa_floor",
-        "memory_bytes",
-        "memory_gb_per_s",
-        "backends",
-        "toolchain",
-        "notes",
-    ):
+    for key in (field.name for field in fields(Profile) if field.name != "name"):
         value = getattr(profile, key)
         # JSON's strings, lists and numbers are TOML's, but for DEL, which TOML wants escaped.
         text = json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)
