@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edgesdk.errors import UsageError
+from edgesdk.targets.connections.push import file_sha256
 from edgesdk.targets.native import NativeBuild, build_native
 from edgesdk.targets.profile import Profile
 from edgesdk.targets.toolchain import find_program, find_toolchain
@@ -131,7 +131,7 @@ def write_bundles(
     for profile in profiles:
         _default_level(artifact, profile)
         _check_replaceable(out / profile.name)
-    digest = _sha256(artifact.path)
+    digest = file_sha256(artifact.path, artifact.path.stat().st_size)
     manifests = []
     for profile in profiles:
         step = f"bundle {profile.name}"
@@ -178,8 +178,8 @@ def _manifest(
             "levels": [asdict(level) for level in artifact.levels],
         },
         "files": [
-            {"path": path.relative_to(fresh).as_posix(), "sha256": _sha256(path), "bytes": path.stat().st_size}
-            for path in files
+            {"path": path.relative_to(fresh).as_posix(), "sha256": file_sha256(path, n_bytes), "bytes": n_bytes}
+            for path, n_bytes in ((path, path.stat().st_size) for path in files)
         ],
         "notes": [profile.notes, *native.toolchain.notes] if profile.notes else list(native.toolchain.notes),
     }
@@ -206,11 +206,3 @@ def _check_replaceable(folder: Path) -> None:
     if not folder.exists() or (folder.is_dir() and ((folder / "manifest.json").is_file() or not any(folder.iterdir()))):
         return
     raise UsageError(f"`{folder}` exists and is no bundle", hint="choose another folder with -o, or move it away")
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -81,7 +81,12 @@ def deploy(
         progress=report(bundle.program.name),
     )
     sent += push_file(
-        connection, bundle.artifact, deployment.artifact, n_bytes=n_bytes, progress=report(bundle.artifact.name)
+        connection,
+        bundle.artifact,
+        deployment.artifact,
+        n_bytes=n_bytes,
+        sha256=bundle.sha256 if n_bytes == bundle.artifact.stat().st_size else None,
+        progress=report(bundle.artifact.name),
     )
     version = _start_once(connection, deployment, bundle)
     push_bytes(connection, deployment.record(), f"{folder}/{RECORD}")
@@ -103,7 +108,7 @@ def check_fits(bundle: Bundle, info: DeviceInfo, name: str) -> None:
     if floor and floor[1] and have and (int(have[1]), int(have[2])) < (int(floor[1]), int(floor[2])):
         raise DeviceError(
             f"the bundle needs glibc {floor[1]}.{floor[2]} or later, `{name}` has {have[1]}.{have[2]}",
-            hint="`--targets linux-aarch64` builds a static program that needs none",
+            hint='a profile of your own with `toolchain = "zig-aarch64-musl"` makes a static program (docs/targets.md)',
         )
     missing = [isa for isa in bundle.isa_floor if isa not in info.isa]
     if missing and info.isa:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -99,7 +100,7 @@ class StreamOptions(_Strict):
     include_obfuscation: bool = False
 
 
-class Request(_Strict):
+class Request(_Strict, ABC):
     """What chats and completions have in common. top_k, min_p and repetition_penalty are the engine's own.
 
     prompt_name: the parameter that holds what is to be continued
@@ -135,13 +136,13 @@ class Request(_Strict):
         top_p = max(self.top_p, _TINY_TOP_P)
         return Sampling(self.temperature, self.top_k, top_p, self.min_p, self.repetition_penalty, seed)
 
+    @abstractmethod
     def limit(self) -> int | None:
         """Tokens to generate at most; None: as many as the context holds."""
-        raise NotImplementedError
 
+    @abstractmethod
     def n_logprobs(self) -> int | None:
         """How many of the likeliest tokens are scored beside each token; None: nothing is scored."""
-        raise NotImplementedError
 
 
 class ChatRequest(Request):
