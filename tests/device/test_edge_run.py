@@ -82,8 +82,9 @@ def test_bench_measures_behind_a_context(path):
 
 
 def test_bench_tells_where_the_time_goes(path):
-    """The operations' times are parts of the whole; products read each weight once a token, and nothing else is counted."""
-    shared = ("bench", path, "--level=1", "--threads=1", "--runs=1", "--prompt-tokens=20", "--decode-tokens=4", "--no-probe")
+    """The times are parts of the whole; products read each weight once a token, and only they and attention count."""
+    sizes = ("--runs=1", "--prompt-tokens=20", "--decode-tokens=4")
+    shared = ("bench", path, "--level=1", "--threads=1", *sizes, "--no-probe")
     row = json.loads(edge_run(*shared, "--ops", "--json").stdout)["levels"][0]
     products = {"qkv", "o", "gate_up", "down", "head"}
     for part, n_tokens, n_passes in (("prefill", 20, 1), ("decode", 4, 4)):
