@@ -1,6 +1,7 @@
 """Quality against llama.cpp's quantizations at equal bytes: perplexity, KL to the float source, top-1 agreement.
 
-    python benchmarks/quality.py [--model smollm2|trained] [--preset NAME ...] [--artifact NAME=PATH ...] [--windows 8]
+    python benchmarks/quality.py [--model smollm2|trained] [--preset NAME ...] [--axes width|bits ...]
+                                 [--artifact NAME=PATH ...] [--windows 8]
 
 Both sides start from one F32 GGUF: the neutralised demo model (neutral.py), or the model of train_model.py, and are
 measured on the same windows of a text that neither has seen. The peer's importance matrix (peer_quants.py) and our
@@ -19,7 +20,7 @@ import argparse
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from stored_decoder import stored_decoder
 from subjects import Subject, build, find_subject, our_points
 from verdicts import Point, Verdict, best_within, judge, sizes_without_rival
 
+from edgesdk.cloud.allocate import AXES
 from edgesdk.cloud.config import preset
 from edgesdk.cloud.evaluate import evaluate_levels
 from edgesdk.errors import ModelError
@@ -142,6 +144,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="quality at equal bytes against llama.cpp's quantizations")
     parser.add_argument("--model", choices=("smollm2", "trained"), default="smollm2")
     parser.add_argument("--preset", action="append", default=[], help="build with this preset (repeatable)")
+    parser.add_argument(
+        "--axes", action="append", default=[], choices=AXES[1:], help="the default one, giving up these only"
+    )
     parser.add_argument("--artifact", action="append", default=[], metavar="NAME=PATH", help="measure this one, too")
     parser.add_argument("--windows", type=int, default=None, help="windows of the test text (default: 8192 tokens)")
     parser.add_argument("--formats", nargs="+", default=list(FORMATS), help="of the peer")
@@ -157,6 +162,10 @@ def main() -> None:
     show(peers, [], source.perplexity)
     for name in arguments.preset or ([] if paths else ["default"]):
         paths[name] = str(build(name, preset(name), subject, folder))
+    for axes in arguments.axes:
+        base = preset("default")
+        config = replace(base, allocate=replace(base.allocate, axes=axes))
+        paths[f"{axes} only"] = str(build(f"default-{axes}", config, subject, folder))
     ladders = [our_points(name, Path(path), source) for name, path in paths.items()]
     check = cross_check(Path(next(iter(paths.values()))), ladders[0][-1], subject, source)
     report(subject, folder, peers, ladders, source, check)
