@@ -4,9 +4,9 @@
 
 A level of the ladder of benchmarks/recover.py (without recovery) is taken as it is stored, without its biases, and with
 side tensors of some rank: y += A B (h - E[h]), which minimise the mean squared error of what `o` and `down` give in
-place of the source's full weights, under calibration statistics of the kept channels. Bytes: one per element of A and B and two
-per row of scales; a bias has two per element. Beside each stands what as many bytes buy on the ladder itself. Measured
-in torch on WikiText-2's test split. Writes build/bench/repairs.json.
+place of the source's full weights, under calibration statistics of the kept channels. Bytes: one per element of A and B
+and two per row of scales; a bias has two per element. Beside each stands what as many bytes buy on the ladder itself.
+Measured in torch on WikiText-2's test split. Writes build/bench/repairs.json.
 """
 
 from __future__ import annotations
