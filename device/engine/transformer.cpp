@@ -13,6 +13,7 @@ void add(float* x, const float* y, int64_t n) {
 
 constexpr int64_t kStepBytes = 16 << 10;  // weights that a thread takes at least: claiming them costs a cache miss
 constexpr int64_t kStepTokens = 4;        // likewise of work on single rows
+constexpr int64_t kStepLogits = 4096;     // likewise of logits that are capped
 constexpr int kBlockTiles = 4;            // a product with several tokens takes whole blocks of tiles
 
 // Tiles of a panel at [begin, begin + n_tiles * tile_bytes) of a burst that fall to its bytes [low, high): those whose block
@@ -55,6 +56,7 @@ bool Transformer::forward(const int32_t* tokens, int n, int64_t position, const 
         }
         has_output_ = true;
         output_bias_ = block.bias;
+        output_norm_ = block.post_norm;
     }
     return true;
 }
@@ -62,14 +64,20 @@ bool Transformer::forward(const int32_t* tokens, int n, int64_t position, const 
 void Transformer::head(int first, int n, float* logits) {
     normalize(weights_.norm, weights_.head.group, first, n);
     multiply({{&weights_.head, logits, weights_.vocab_size}}, n);
+    if (weights_.logit_softcap == 0) return;
+    const int64_t total = int64_t{n} * weights_.vocab_size;
+    pool_.each((total + kStepLogits - 1) / kStepLogits, [&](int64_t i, int) {
+        ops().softcap(logits + i * kStepLogits, weights_.logit_softcap, std::min(kStepLogits, total - i * kStepLogits));
+    });
 }
 
-// x += y + bias of the last block, for one token. It waits until the row is read again.
+// x += y + bias of the last block, normed where it has a post norm, for one token. It waits until the row is read again.
 void Transformer::add_output(int64_t token) {
     if (!has_output_) return;
     float* x = work_.x + token * weights_.d_model;
     float* y = work_.y + token * weights_.d_model;
     if (output_bias_) add(y, output_bias_, weights_.d_model);
+    if (output_norm_) ops().rms_norm(y, output_norm_, weights_.norm_eps, weights_.d_model, y);
     add(x, y, weights_.d_model);
 }
 
@@ -164,7 +172,12 @@ void Transformer::attention(const Block& block, int index, int n, int64_t positi
     multiply({{&block.o, work_.y, weights_.d_model}}, n);
 }
 
-// Queries (wide1) get their bias and position and go to wide2, keys and values into the cache.
+// Each head of a row in axis order of one quantum, which is head-major.
+void Transformer::norm_heads(float* x, const float* gain, int n_heads, int size) {
+    for (int h = 0; h < n_heads; ++h) ops().rms_norm(x + h * size, gain, weights_.norm_eps, size, x + h * size);
+}
+
+// Queries (wide1) get their bias, norm and position and go to wide2, keys and values into the cache.
 void Transformer::turn_and_store(const Block& block, int index, int token, int64_t position, int thread) {
     const Workspace::Thread& own = work_.threads[static_cast<size_t>(thread)];
     float* q = work_.wide1 + token * work_.wide;
@@ -172,6 +185,8 @@ void Transformer::turn_and_store(const Block& block, int index, int token, int64
     const float* v = work_.values + token * work_.kv;
     if (block.row_bias[0]) add(q, block.row_bias[0], block.q.rows);
     if (block.row_bias[1]) add(k, block.row_bias[1], block.k.rows);
+    if (block.q_norm) norm_heads(q, block.q_norm, block.n_heads, block.qk);
+    if (block.k_norm) norm_heads(k, block.k_norm, block.n_kv_heads, block.qk);
     rope_angles(block.inv_freq, block.n_kv_heads * block.qk / 2, position, own.cosine, own.sine);
     ops().rope({q, own.cosine, own.sine, work_.wide2 + token * work_.wide, block.n_heads, block.n_kv_heads, block.qk,
                 block.qk_quantum});
@@ -195,6 +210,8 @@ void Transformer::attend(const Block& block, int index, int head, int token, int
     args.n_tokens = n;
     args.n_queries = n_queries;
     args.n_keys = static_cast<int32_t>(position + 1);
+    args.window = block.window;
+    args.softcap = block.softcap;
     if (cache_.bits() == 8) {
         ops().attention_q8(args);
     } else {
@@ -202,7 +219,7 @@ void Transformer::attend(const Block& block, int index, int head, int token, int
     }
 }
 
-// From the quantized normed residual to down(silu(gate) * up) in y.
+// From the quantized normed residual to down(activation(gate) * up) in y.
 void Transformer::mlp(const Block& block, int n) {
     const int64_t wide = work_.wide;
     multiply({{&block.gate, work_.wide1, wide}, {&block.up, work_.wide2, wide}}, n);
@@ -212,7 +229,7 @@ void Transformer::mlp(const Block& block, int n) {
         float* up = work_.wide2 + t * wide;
         if (block.row_bias[0]) add(gate, block.row_bias[0], block.width);
         if (block.row_bias[1]) add(up, block.row_bias[1], block.width);
-        ops().silu_mul(gate, up, block.width);
+        (block.activation == Activation::silu ? ops().silu_mul : ops().gelu_mul)(gate, up, block.width);
         quantize(gate, t);
     };
     pool_.each(n, activate, kStepTokens);

@@ -1,4 +1,4 @@
-// The forward pass of the llama kind: blocks of attention and gated MLP around a residual.
+// The forward pass of dense decoders: blocks of attention and gated MLP around a residual.
 #pragma once
 #include <atomic>
 #include <cstdint>
@@ -39,6 +39,7 @@ private:
     void multiply(std::initializer_list<Product> products, int n);
     void multiply_part(const Product& product, int n, int64_t low, int64_t high);
     void attention(const Block& block, int index, int n, int64_t position);
+    void norm_heads(float* x, const float* gain, int n_heads, int size);
     void turn_and_store(const Block& block, int index, int token, int64_t position, int thread);
     void attend(const Block& block, int index, int head, int token, int n, int64_t position, int thread);
     void mlp(const Block& block, int n);
@@ -49,6 +50,7 @@ private:
     ThreadPool& pool_;
     bool has_output_ = false;             // y holds a block's output that x lacks
     const float* output_bias_ = nullptr;  // and this is to be added with it
+    const float* output_norm_ = nullptr;  // the gain of a norm of both, or nullptr
 };
 
 }  // namespace edge
