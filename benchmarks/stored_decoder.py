@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edgesdk.cloud.families.blocks import Attention, Block, ModelConfig
+from edgesdk.cloud.families.blocks import NORMS, Attention, Block, ModelConfig
 from edgesdk.cloud.reference import BlockWeights, Decoder
 from edgesdk.formats import Artifact
 from edgesdk.formats.axes import frequency_order, head_order
@@ -47,7 +47,8 @@ def _block_weights(artifact: Artifact, level: int, block: Block, kept: Sequence[
             return np.arange(size)
         return head_order(axis[1], size, quantum, paired=axis[0] == "qk")
 
-    weights = {"norm": vector("norm")}
+    norms = [role for role in NORMS if role in block.sources and (role != "post_norm" or any(kept))]
+    weights = {role: vector(role) for role in norms}
     for weight in block.weights:
         rows, columns = order(weight.rows), order(weight.columns)
         natural = torch.zeros((len(rows), len(columns)))

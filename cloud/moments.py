@@ -22,6 +22,7 @@ class Moments:
     attention: z (n_heads * head_dim, same), z_mean (n_heads, head_dim), v (n_kv_heads, head_dim, head_dim),
         q_energy (n_heads, head_dim / 2), k_energy (n_kv_heads, head_dim / 2): of RoPE pairs
     mlp: hidden (width, width), hidden_mean (width,)
+    output_mean: (d_model,) of what the block adds
     similarity: mean cosine between the residual stream before and after the block
     """
 
@@ -50,7 +51,7 @@ class MomentsAccumulator:
         if name in ("input", "hidden", "z"):
             rows = flat.flatten(1)
             self._add(name, rows.T @ rows)
-        if name in ("hidden", "z"):
+        if name in ("hidden", "z", "output"):
             self._add(f"{name}_mean", value[:, SINK_TOKENS:].sum(dim=(0, 1)))
         if name == "v":
             self._add(name, torch.einsum("nhi,nhj->hij", flat, flat))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgesdk.cloud.families.blocks import Attention, Block, ModelConfig, Weight
+from edgesdk.cloud.families.blocks import NORMS, Attention, Block, ModelConfig, Weight
 from edgesdk.cloud.sizes import LevelPlan, model_weights
 from edgesdk.formats.tiles import pack_panel, padded_bytes
 from edgesdk.formats.writer import ArtifactWriter, Piece
@@ -54,7 +54,8 @@ class QuantizedWeight:
 class BlockVectors:
     """A block's small tensors in file order.
 
-    vectors: norm (d_model,), inv_freq of attention, and row biases: q_bias, k_bias, gate_bias, up_bias
+    vectors: norm (d_model,), inv_freq of attention, row biases (q_bias, k_bias, gate_bias, up_bias), and where a block
+    has them post_norm (d_model,), q_norm and k_norm (head_dim,)
     (a value bias is folded into the block's bias: attention weights sum to 1)
     level_bias: one (d_model,) vector per level, or None where the block adds no bias
     """
@@ -117,7 +118,10 @@ def _block_pieces(
     codebooks: list[list[int]],
 ) -> Iterator[Piece]:
     top = len(kept) - 1
-    yield Piece(f"{block.name}.norm", 0, top, "float32", tensors.vectors["norm"].shape, tensors.vectors["norm"])
+    for norm in NORMS:
+        gain = tensors.vectors.get(norm)
+        if gain is not None:
+            yield Piece(f"{block.name}.{norm}", 0, top, "float32", gain.shape, gain)
     for position, weight in enumerate(block.weights):
         name = f"{block.name}.{weight.role}"
         for first, last, bits in _versions([level[position] for level in bits_of]):
@@ -204,16 +208,18 @@ def model_header(config: ModelConfig) -> dict[str, Any]:
             "axes": {axis.name: [axis.size, axis.quantum] for axis in block.axes},
             "row_bias": [role for role in ROW_BIASES[block.kind] if f"{role}_bias" in block.sources],
         }
+        optional: dict[str, Any] = {"post_norm": block.post_norm}
         if isinstance(block, Attention):
             entry |= {
                 "n_heads": block.n_heads,
                 "n_kv_heads": block.n_kv_heads,
                 "softmax_scale": block.softmax_scale,
             }
+            optional |= {"qk_norm": block.qk_norm, "window": block.window, "softcap": block.softcap}
         else:
             entry |= {"activation": block.activation, "gated": True}
-        blocks.append(entry)
-    return {
+        blocks.append(entry | {name: value for name, value in optional.items() if value})
+    header = {
         "family": config.family,
         "name": config.name,
         "d_model": config.d_model,
@@ -224,3 +230,4 @@ def model_header(config: ModelConfig) -> dict[str, Any]:
         "tied_head": config.tied_head,
         "blocks": blocks,
     }
+    return header if config.logit_softcap is None else header | {"logit_softcap": config.logit_softcap}

@@ -2,8 +2,8 @@
 
 Weights are kept in their natural order: q (n_heads, qk, d_model), k and v (n_kv_heads, size, d_model),
 o (d_model, n_heads, vo), inv_freq (n_kv_heads, qk / 2) with RoPE halves at j and j + qk / 2; gate, up (width, d_model),
-down (d_model, width); norm and bias (d_model,); q_bias, k_bias, gate_bias, up_bias like their weights without
-d_model.
+down (d_model, width); norm, post_norm and bias (d_model,); q_norm and k_norm (head_dim,); q_bias, k_bias, gate_bias,
+up_bias like their weights without d_model.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from edgesdk.cloud.families.blocks import Attention, Block, Mlp, ModelConfig
+from edgesdk.cloud.attention import attend, softcapped
+from edgesdk.cloud.families.blocks import NORMS, Attention, Block, Mlp, ModelConfig, Source
 
 __all__ = [
     "MATRICES",
@@ -54,17 +55,20 @@ def load_block(source: TensorSource, block: Block) -> dict[str, Tensor]:
 
     A value bias becomes a constant of the output, since attention weights sum to 1: bias += sum_h o_h v_bias.
     """
-    read = {role: source.tensor(name) for role, name in block.sources.items()}
+    read = {role: _read(source, part) for role, part in block.sources.items()}
+    for role in NORMS:
+        if role in read:
+            read[role] = read[role] + block.gain_offset
     if isinstance(block, Mlp):
         return {("bias" if role == "down_bias" else role): tensor for role, tensor in read.items()}
-    weights = {"norm": read["norm"]}
+    weights = {role: read[role] for role in NORMS if role in read}
     size = block.head_dim
     for role, heads in (("q", block.n_heads), ("k", block.n_kv_heads), ("v", block.n_kv_heads)):
         weights[role] = read[role].reshape(heads, size, -1)
         if f"{role}_bias" in read:
             weights[f"{role}_bias"] = read[f"{role}_bias"].reshape(heads, size)
         if role != "v" and block.rotary_scale != 1.0:  # yarn scales cos and sin: the same as scaling q and k
-            for name in (role, f"{role}_bias"):
+            for name in (f"{role}_norm",) if block.qk_norm else (role, f"{role}_bias"):
                 if name in weights:
                     weights[name] = weights[name] * block.rotary_scale
     weights["o"] = read["o"].reshape(-1, block.n_heads, size)
@@ -78,9 +82,13 @@ def load_block(source: TensorSource, block: Block) -> dict[str, Tensor]:
     return weights
 
 
+def _read(source: TensorSource, part: Source) -> Tensor:
+    return source.tensor(part) if isinstance(part, str) else source.tensor(part.name)[part.begin : part.end].clone()
+
+
 def slice_block(block: Block, weights: BlockWeights, kept: Sequence[int]) -> dict[str, Tensor]:
     """The block's weights at a level: a prefix of every axis (of RoPE pairs on the qk axis)."""
-    out = dict(weights)
+    out = _without_post_norm(weights) if 0 in kept else dict(weights)
     if isinstance(block, Mlp):
         (width,) = kept
         rows = [role for role in ("gate", "up", "gate_bias", "up_bias") if role in weights]
@@ -99,7 +107,7 @@ def slice_block(block: Block, weights: BlockWeights, kept: Sequence[int]) -> dic
 
 def mask_block(block: Block, weights: BlockWeights, kept: Sequence[int]) -> dict[str, Tensor]:
     """The full-size block with everything that the level gives up set to zero; computes the same as `slice_block`."""
-    out = dict(weights)
+    out = _without_post_norm(weights) if 0 in kept else dict(weights)
     if isinstance(block, Mlp):
         out["down"] = weights["down"] * (torch.arange(block.width) < kept[0])
         return out
@@ -110,6 +118,11 @@ def mask_block(block: Block, weights: BlockWeights, kept: Sequence[int]) -> dict
         out["q_bias"] = weights["q_bias"] * (pair < qk // 2)
     out["o"] = weights["o"] * (torch.arange(weights["o"].shape[2]) < vo)
     return out
+
+
+def _without_post_norm(weights: BlockWeights) -> dict[str, Tensor]:
+    """Of a block that is left out only the bias remains, which is added as it is."""
+    return {name: tensor for name, tensor in weights.items() if name != "post_norm"}
 
 
 def cast_matrices(weights: BlockWeights, dtype: torch.dtype) -> BlockWeights:
@@ -128,20 +141,28 @@ def run_block(block: Block, weights: BlockWeights, x: Tensor, norm_eps: float, t
     Products are computed in the dtype of the weights (bfloat16 is allowed), everything else in the dtype of x.
     """
     normed = _see(tap, "input", F.rms_norm(x, x.shape[-1:], weights["norm"].to(x.dtype), norm_eps))
-    output = _mlp(weights, normed, tap) if isinstance(block, Mlp) else _attention(block, weights, normed, tap)
+    if isinstance(block, Mlp):
+        output = _mlp(block, weights, normed, tap)
+    else:
+        output = _attention(block, weights, normed, norm_eps, tap)
     if "bias" in weights:
         output = output + weights["bias"]
+    if "post_norm" in weights:
+        output = F.rms_norm(output, x.shape[-1:], weights["post_norm"].to(x.dtype), norm_eps)
     return x + _see(tap, "output", output)
 
 
-def _attention(block: Attention, weights: BlockWeights, x: Tensor, tap: Tap | None) -> Tensor:
+def _attention(block: Attention, weights: BlockWeights, x: Tensor, norm_eps: float, tap: Tap | None) -> Tensor:
     if weights["o"].shape[2] == 0:  # dropped: only its bias is left
         return torch.zeros_like(x)
 
     def project(role: str) -> Tensor:
         heads, size, _ = weights[role].shape
         y = _multiply(x, weights[role].flatten(0, 1)).unflatten(-1, (heads, size))
-        return _see(tap, role, y + weights[f"{role}_bias"] if f"{role}_bias" in weights else y)
+        y = y + weights[f"{role}_bias"] if f"{role}_bias" in weights else y
+        if f"{role}_norm" in weights:
+            y = F.rms_norm(y, (size,), weights[f"{role}_norm"].to(y.dtype), norm_eps)
+        return _see(tap, role, y)
 
     q, k, v = project("q"), project("k"), project("v")
     repeats = block.n_heads // block.n_kv_heads
@@ -150,8 +171,7 @@ def _attention(block: Attention, weights: BlockWeights, x: Tensor, tap: Tap | No
     q = _rotate(q, angle.repeat_interleave(repeats, dim=1)).transpose(1, 2)
     k = _rotate(k, angle).repeat_interleave(repeats, dim=2).transpose(1, 2)
     v = v.repeat_interleave(repeats, dim=2).transpose(1, 2)
-    z = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=block.softmax_scale).transpose(1, 2)
-    z = _see(tap, "z", z)
+    z = _see(tap, "z", attend(block, q, k, v).transpose(1, 2))
     return _multiply(z.flatten(-2), weights["o"].flatten(1))
 
 
@@ -162,12 +182,14 @@ def _rotate(x: Tensor, angle: Tensor) -> Tensor:
     return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
 
 
-def _mlp(weights: BlockWeights, x: Tensor, tap: Tap | None) -> Tensor:
+def _mlp(block: Mlp, weights: BlockWeights, x: Tensor, tap: Tap | None) -> Tensor:
     def project(role: str) -> Tensor:
         y = _multiply(x, weights[role])
         return y + weights[f"{role}_bias"] if f"{role}_bias" in weights else y
 
-    hidden = _see(tap, "hidden", F.silu(project("gate")) * project("up"))
+    gate = project("gate")
+    active = F.silu(gate) if block.activation == "silu" else F.gelu(gate, approximate="tanh")
+    hidden = _see(tap, "hidden", active * project("up"))
     return _multiply(hidden, weights["down"])
 
 
@@ -201,7 +223,7 @@ class Decoder:
         return cls(
             config,
             embedding,
-            source.tensor(config.sources["norm"]),
+            source.tensor(config.sources["norm"]) + config.gain_offset,
             head,
             lambda index: load_block(source, config.blocks[index]),
         )
@@ -226,7 +248,11 @@ class Decoder:
 
     def logits(self, x: Tensor) -> Tensor:
         """Final norm and head: (..., d_model) -> (..., vocab_size)."""
-        return self.normed(x) @ self.head.T
+        return self.capped(self.normed(x) @ self.head.T)
+
+    def capped(self, logits: Tensor) -> Tensor:
+        """The logits that a product with the head stands for, in models that cap them."""
+        return softcapped(logits, self.config.logit_softcap)
 
     def states(self, tokens: Tensor, first: int = 0, x: Tensor | None = None) -> Iterator[Tensor]:
         """The residual stream before block `first`, and after each block from there on."""

@@ -51,10 +51,14 @@ def repaired_bias(
 ) -> Tensor:
     """Output bias (d_model,) of a level: the mean output of the source block less that of the deployed weights.
 
-    weights: the sorted full block; kept: the level's sizes; moments: hidden_mean (width,) or z_mean (n_heads, vo)
+    weights: the sorted full block; kept: the level's sizes
+    moments: hidden_mean (width,) or z_mean (n_heads, vo), and output_mean (d_model,)
     deployed: the output weight as stored (dequantized `down` or `o`, full size); None: the float weights.
     bias = own bias + W E[x] - W_deployed[kept] E[x[kept]]; the mean of z is taken as it is before RoPE pairs are cut.
+    A block with a post norm that is left out adds its bias behind that norm: the mean of what the block added.
     """
+    if block.post_norm and not any(kept):
+        return moments["output_mean"].float()
     stored = deployed if deployed is not None else weights
     if isinstance(block, Mlp):
         mean = moments["hidden_mean"].double()

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from edgesdk.cloud.attention import attend_last
 from edgesdk.cloud.families.blocks import Attention, ModelConfig
 from edgesdk.cloud.reference import MATRICES, BlockWeights, Decoder, run_block
 
@@ -83,7 +84,7 @@ def _sample(
             else:
                 x = run_block(block, weights[i], x, config.norm_eps)
         normed = F.rms_norm(x[:, 0], x.shape[-1:], decoder.final_norm, config.norm_eps)
-        cumulative = (normed.to(dtype) @ head.T).float().softmax(-1).cumsum(-1)
+        cumulative = decoder.capped((normed.to(dtype) @ head.T).float()).softmax(-1).cumsum(-1)
         drawn = torch.rand((count, 1), generator=generator) * cumulative[:, -1:]
         tokens[:, position + 1] = torch.searchsorted(cumulative, drawn)[:, 0].clamp_max(cumulative.shape[1] - 1)
         report(position + 2)
@@ -105,6 +106,8 @@ def _attend(
         (normed @ w[role].flatten(0, 1).T).float().unflatten(-1, (-1, block.head_dim))[:, 0] for role in ("q", "k", "v")
     )
     q, k = (y + w[f"{role}_bias"].float() if f"{role}_bias" in w else y for role, y in (("q", q), ("k", k)))
+    if block.qk_norm:
+        q, k = (F.rms_norm(y, y.shape[-1:], w[f"{role}_norm"], norm_eps) for role, y in (("q", q), ("k", k)))
     angle = (position * w["inv_freq"].double()).float()
     k = _rotate(k, angle)
     q = _rotate(q, angle.repeat_interleave(block.n_heads // block.n_kv_heads, dim=0))
@@ -112,8 +115,9 @@ def _attend(
     keys[:, :, position], values[:, :, position] = k, v
     past = slice(0, position + 1)
     grouped = q.unflatten(1, (block.n_kv_heads, -1))  # (count, n_kv_heads, group, d): a group shares its keys
-    z = F.scaled_dot_product_attention(grouped, keys[:, :, past], values[:, :, past], scale=block.softmax_scale)
-    return (z.flatten(1)[:, None].to(dtype) @ w["o"].flatten(1).T).float() + w.get("bias", 0.0)
+    z = attend_last(block, grouped, keys[:, :, past], values[:, :, past])
+    output = (z.flatten(1)[:, None].to(dtype) @ w["o"].flatten(1).T).float() + w.get("bias", 0.0)
+    return F.rms_norm(output, output.shape[-1:], w["post_norm"], norm_eps) if block.post_norm else output
 
 
 def _rotate(x: Tensor, angle: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from edgesdk.formats.tiles import CODEBOOK_BITS, code_values, unpack_panel
 __all__ = ["Artifact", "LevelInfo", "Run", "TensorInfo"]
 
 _MAX_HEADER_BYTES = 64 << 20
-_MAJOR = 1
+_MAJORS = (1, 2)
 _DTYPES = {"U8": np.uint8, "F16": np.float16, "F32": np.float32, "U32": np.uint32}
 
 
@@ -210,9 +210,9 @@ def _edge_metadata(header: Mapping[str, Any]) -> Mapping[str, Any]:
     major = version.split(".")[0] if isinstance(version, str) else None
     if not isinstance(edge, dict) or major is None or not major.isdigit():
         raise ArtifactError(f"format_version is {version!r}, expected major.minor (rule 1.7)")
-    if int(major) != _MAJOR:
+    if int(major) not in _MAJORS:
         raise ArtifactError(
-            f"format_version is {version}, this reader knows {_MAJOR}.x (rule 1.7)", hint="update edgesdk"
+            f"format_version is {version}, this reader knows 1.x and 2.x (rule 1.7)", hint="update edgesdk"
         )
     return edge
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from edgesdk.errors import ArtifactError
+from edgesdk.formats.optional_fields import ACTIVATIONS, check_optional_fields
 from edgesdk.formats.tiles import CODEBOOK_BITS, PANEL_BITS, packed_bytes, padded_bytes
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def check(artifact: Artifact) -> None:
     _check_runs(artifact)
     _check_levels(artifact)
     _check_panels(artifact)
+    _check_norms(artifact)
 
 
 def weight_shapes(block: Mapping[str, Any], kept: tuple[int, ...], d_model: int) -> dict[str, tuple[int, int]]:
@@ -103,10 +105,11 @@ def _check_model(edge: Mapping[str, Any]) -> None:
             raise ArtifactError(f"model.blocks[{i}].row_bias is {row_bias!r}, known are {_ROW_BIASES[kind]} (rule 3)")
         if kind == "attention":
             _check_attention(block, i)
-        elif block.get("activation") != "silu" or block.get("gated") is not True:
+        elif block.get("activation") not in ACTIVATIONS or block.get("gated") is not True:
             raise ArtifactError(
-                f"model.blocks[{i}].activation is {block.get('activation')!r}, expected 'silu' (rule 3)"
+                f"model.blocks[{i}].activation is {block.get('activation')!r}, expected one of {ACTIVATIONS} (rule 3)"
             )
+    check_optional_fields(model, int(edge["format_version"].split(".")[0]))
 
 
 def _check_attention(block: Mapping[str, Any], i: int) -> None:
@@ -265,6 +268,23 @@ def _check_model_panel(artifact: Artifact, name: str, box: list[int]) -> None:
         raise ArtifactError(f"panel {name} covers {box[:4]}, expected the whole matrix (rule 3)")
     if box[4] not in _MODEL_BITS:
         raise ArtifactError(f"panel {name} has {box[4]} bits, expected one of {_MODEL_BITS} (rule 3)")
+
+
+def _check_norms(artifact: Artifact) -> None:
+    """Gains of norms are whole in level 0 (rule 3)."""
+    model = artifact.edge["model"]
+    expected = {"norm": model["d_model"]}
+    for block in model["blocks"]:
+        expected[f"{block['name']}.norm"] = model["d_model"]
+        if block.get("post_norm"):
+            expected[f"{block['name']}.post_norm"] = model["d_model"]
+        if block.get("qk_norm"):
+            expected |= {f"{block['name']}.{role}_norm": block["axes"]["qk"][0] for role in "qk"}
+    for name, size in expected.items():
+        tensor = artifact.tensors.get(f"{name}/0")
+        if tensor is None or tensor.dtype != "F32" or tensor.shape != (size,):
+            found = "no tensor" if tensor is None else f"{tensor.dtype} {tensor.shape}"
+            raise ArtifactError(f"`{name}/0` is {found}, expected F32 ({size},) (rule 3)")
 
 
 def _check_coverage(artifact: Artifact, panels: Mapping[str, Any], k: int) -> None:

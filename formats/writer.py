@@ -14,10 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgesdk.errors import EdgeError
+from edgesdk.formats.optional_fields import needs_format_2
 
 __all__ = ["FORMAT_VERSION", "PAGE_BYTES", "ArtifactWriter", "Piece"]
 
 FORMAT_VERSION = "1.3"
+_FORMAT_2 = "2.0"  # of files that need it: each says the lowest version that describes it
 PAGE_BYTES = 4096
 _HUGE_PAGE_BYTES = 2 << 20
 _ALIGNMENT = 64
@@ -194,7 +196,7 @@ class ArtifactWriter:
     ) -> bytes:
         panels = {p.full_name: list(p.panel) for p in self._pieces if p.panel is not None}
         edge = {
-            "format_version": FORMAT_VERSION,
+            "format_version": _FORMAT_2 if needs_format_2(metadata.get("model", {})) else FORMAT_VERSION,
             **metadata,
             "panels": panels,
             "runs": list(runs),

@@ -170,6 +170,12 @@ std::vector<Work> works_of_rms_norm(rms_norm_t* kernel, Data& data) {
 std::vector<Work> works_of_silu_mul(silu_mul_t* kernel, Data& data) {
     return {small_work(data, "n 1536", 2 * 1536, [=](const float* x, float* out) { kernel(out, x, 1536); })};
 }
+std::vector<Work> works_of_gelu_mul(gelu_mul_t* kernel, Data& data) {
+    return {small_work(data, "n 1536", 2 * 1536, [=](const float* x, float* out) { kernel(out, x, 1536); })};
+}
+std::vector<Work> works_of_softcap(softcap_t* kernel, Data& data) {
+    return {small_work(data, "n 1536", 1536, [=](const float*, float* out) { kernel(out, 30.0f, 1536); })};
+}
 std::vector<Work> works_of_rope(rope_t* kernel, Data& data) {
     return {small_work(data, "3 heads of 64", 192,
                        [=](const float* x, float* out) { kernel({x, x + 192, x + 256, out, 3 * 16, 3, 64, 16}); })};

@@ -34,4 +34,9 @@ static inline float edge_exp(float x) {
     return y * power;
 }
 
+// cap tanh(x / cap), within +-cap; every step is one binary32 operation.
+static inline float edge_softcap(float x, float cap) {
+    return cap * (1.0f - 2.0f / (1.0f + edge_exp(x * (2.0f / cap))));
+}
+
 }  // namespace edge

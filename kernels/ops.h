@@ -60,20 +60,21 @@ using matmul_q4_t = matmul_t;
 using matmul_q6_t = matmul_t;
 using matmul_q8_t = matmul_t;
 
-// attention: one key/value head, the query heads that share it, and tokens in a row; token t sees keys [0, n_keys + t).
+// attention: one key/value head, the query heads that share it, and tokens in a row; token t sees keys [first, n_keys + t)
+// with first = window ? max(0, n_keys + t - window) : 0. With a softcap every score s below becomes edge_softcap(s, softcap).
 //
 // attention_q8. Each query vector is quantized as by `quantize` with one group: codes a[h], f = scale * softmax_scale.
 // Keys are taken in blocks of kKeyBlock, at fixed positions, in order; with m = -3.4e38, lanes l[16] = 0, acc = 0 before:
-//   s[j] = float(sum_c a[h][c] * K[j][c]) * (k_scale[j] * f) for each key j of the block that the token sees
+//   s[j] = float(sum_c a[h][c] * K[j][c]) * (k_scale[j] * f) for each key j of the block that the token sees (none: no step)
 //   m' = max(m, max_j s[j]); factor = edge_exp(m - m'); e[j] = edge_exp(s[j] - m')
 //   l = l * factor, then lane j % 16 adds e[j] in order of j
 //   w[j] = e[j] * v_scale[j]; most = max_j w[j]; p[j] = round-half-even(w[j] * (most >= 1e-30 ? 255 / most : 0)) as uint8
 //   acc[c] = fma(float(sum_j p[j] * V[j][c]), most / 255, acc[c] * factor);   m = m'
 // and out[h][c] = acc[c] * (1 / sum l), the lanes added pairwise as above.
 //
-// attention_f16. s[h][j] = dot(q[h], K[j]) * softmax_scale, j in [0, n_keys + t); m = max_j s; e = edge_exp(s - m);
+// attention_f16. s[h][j] = dot(q[h], K[j]) * softmax_scale, j in [first, n_keys + t); m = max_j s; e = edge_exp(s - m);
 //   out[h] = (sum_j e[j] * V[j]) * (1 / sum_j e[j])
-// dot and `sum e`: the 16-lane rule. The sum over V runs in order of j: acc = fma(e[j], V[j][c], acc).
+// dot and `sum e` (lane j % 16 adds e[j]): the 16-lane rule. The sum over V runs in order of j: acc = fma(e[j], V[j][c], acc).
 inline constexpr int kKeyBlock = 64;
 
 // Where the 8-bit caches hold a code: keys in tiles of 16, four elements of each in turn; values by fours of keys. Both hold
@@ -97,6 +98,8 @@ struct AttentionArgs {
     int64_t q_stride, out_stride;
     float softmax_scale;
     int32_t n_tokens, n_queries, n_keys, qk, vo;   // all >= 1; qk, vo: multiples of 8
+    int32_t window = 0;         // keys that a token sees; 0: all before it
+    float softcap = 0.0f;       // 0: none
 };
 using attention_q8_t = void(const AttentionArgs& args);
 using attention_f16_t = void(const AttentionArgs& args);
@@ -112,6 +115,14 @@ using rms_norm_t = void(const float* x, const float* gain, float eps, int n, flo
 
 // silu_mul: gate = (gate / (1 + edge_exp(-gate))) * up, in place in `gate`; n: multiple of 8
 using silu_mul_t = void(float* gate, const float* up, int64_t n);
+
+// gelu_mul: gate = (gate / (1 + edge_exp(fma(gate * gate, -0.071354816, -1.5957691) * gate))) * up, in place; n: multiple of 8
+// (the tanh form: 0.5 g (1 + tanh(u)) = g / (1 + e^(-2u)) with u = sqrt(2 / pi) (g + 0.044715 g^3))
+using gelu_mul_t = void(float* gate, const float* up, int64_t n);
+
+// softcap: x = edge_softcap(x, cap), in place; any n. edge_softcap(x, cap) = cap * (1 - 2 / (1 + edge_exp(x * (2 / cap)))), which
+// is cap tanh(x / cap).
+using softcap_t = void(float* x, float cap, int64_t n);
 
 // edge_exp (kernels/exp.h): the same polynomial everywhere, |error| <= 2 ulp; libm differs between systems.
 

@@ -20,6 +20,8 @@ struct Ops {
     attention_f16_t* attention_f16 = nullptr;
     rms_norm_t* rms_norm = nullptr;
     silu_mul_t* silu_mul = nullptr;
+    gelu_mul_t* gelu_mul = nullptr;
+    softcap_t* softcap = nullptr;
     rope_t* rope = nullptr;
     merge_heads_t* merge_heads = nullptr;
     embed_row_t* embed_row = nullptr;

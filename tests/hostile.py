@@ -86,6 +86,19 @@ def _remove(*path: Any) -> Callable[[Header, Header], None]:
     return change
 
 
+def _second(path: tuple[Any, ...], **fields: Any) -> Callable[[Header, Header], None]:
+    """Makes the file one of format 2, with these fields at `path`."""
+
+    def change(_: Header, edge: Header) -> None:
+        edge["format_version"] = "2.0"
+        place: Any = edge
+        for key in path:
+            place = place[key]
+        place.update(fields)
+
+    return change
+
+
 def _rename(outer: Header, _: Header) -> None:
     outer["blk.0.mlp.norm/1"] = outer.pop("blk.0.mlp.norm/0")
 
@@ -149,7 +162,7 @@ CASES = (
     Hostile("no edge metadata", "1.6", raw=_without_edge),
     Hostile("edge not json", "1.6", raw=_broken_edge),
     Hostile("no version", "1.7", lambda outer, edge: edge.clear()),
-    Hostile("next major version", "1.7", _edge("format_version", value="2.0")),
+    Hostile("next major version", "1.7", _edge("format_version", value="3.0")),
     Hostile("version not a string", "1.7", _edge("format_version", value=1)),
     Hostile("no blocks", "3", _edge("model", "blocks", value=[])),
     Hostile("unknown kind", "3", _edge("model", "blocks", 0, "kind", value="convolution")),
@@ -157,6 +170,21 @@ CASES = (
     Hostile("odd width", "3", _edge("model", "d_model", value=65)),
     Hostile("heads do not divide", "3", _edge("model", "blocks", 0, "n_kv_heads", value=4)),
     Hostile("huge heads", "4.2", _edge("model", "blocks", 0, "n_heads", value=1 << 50)),
+    Hostile("a window in format 1", "1.7", _edge("model", "blocks", 0, "window", value=8)),
+    Hostile("capped logits in format 1", "1.7", _edge("model", "logit_softcap", value=30.0)),
+    Hostile("another activation in format 1", "1.7", _edge("model", "blocks", 1, "activation", value="gelu_tanh")),
+    Hostile("unknown activation", "3", _edge("model", "blocks", 1, "activation", value="relu")),
+    Hostile("unknown field of a block in format 2", "1.7", _second(("model", "blocks", 0), mystery=1)),
+    Hostile("unknown field of the model in format 2", "1.7", _second(("model",), mystery=1)),
+    Hostile("window of nothing", "3", _second(("model", "blocks", 0), window=0)),
+    Hostile("huge window", "3", _second(("model", "blocks", 0), window=1 << 40)),
+    Hostile("window of a half", "3", _second(("model", "blocks", 0), window=0.5)),
+    Hostile("cap of nothing", "3", _second(("model", "blocks", 0), softcap=0)),
+    Hostile("cap as text", "3", _second(("model", "blocks", 0), softcap="50")),
+    Hostile("negative cap of logits", "3", _second(("model",), logit_softcap=-30.0)),
+    Hostile("post norm without a tensor", "3", _second(("model", "blocks", 1), post_norm=True)),
+    Hostile("post norm that is a number", "3", _second(("model", "blocks", 0), post_norm=1)),
+    Hostile("normed heads of several quanta", "3", _second(("model", "blocks", 0), qk_norm=True)),
     Hostile("epsilon not a number", "3", _edge("model", "norm_eps", value="small")),
     Hostile("five bits", "4", _edge("panels", "blk.0.attn.q/0", 4, value=5)),
     Hostile("no bits", "4", _edge("panels", "blk.0.attn.q/0", 4, value=0)),

@@ -39,6 +39,14 @@ class Weight(NamedTuple):
     group: int
 
 
+class AttentionRule(NamedTuple):
+    """How scores become weights. window: keys that a query sees, softcap: cap of scores; 0: none."""
+
+    softmax_scale: float
+    window: int
+    softcap: float
+
+
 class EngineArithmetic:
     """Every operation as kernels/ops.h defines it, in float32 and int8."""
 
@@ -73,13 +81,17 @@ class EngineArithmetic:
         ratio = np.divide(x, scale, out=np.zeros_like(x), where=scale > 0)
         return np.rint(np.clip(ratio, f32(-127), f32(127))), scale[..., 0]
 
-    def attend(self, q: Array, k: Array, k_scale: Array, v: Array, v_scale: Array, softmax_scale: float) -> Array:
+    def attend(self, q: Array, k: Array, k_scale: Array, v: Array, v_scale: Array, rule: AttentionRule) -> Array:
         """q: (queries, qk), k: (n_keys, qk), v: (n_keys, vo) of one key/value head -> (queries, vo)"""
         codes, q_scale = quantize(q[:, None, :])
-        scores = (codes[:, 0] @ k.T).astype(f32) * (k_scale * (q_scale * f32(softmax_scale)))
+        scores = (codes[:, 0] @ k.T).astype(f32) * (k_scale * (q_scale * f32(rule.softmax_scale)))
+        if rule.softcap:
+            scores = edge_softcap(scores, rule.softcap)
+        first = max(0, len(k) - rule.window) if rule.window else 0
+        scores[:, :first] = -3.4e38  # its exponential is 0
         most = np.full((len(q), 1), -3.4e38, f32)
         lanes, out = np.zeros((len(q), 16), f32), np.zeros((len(q), v.shape[1]), f32)
-        for begin in range(0, len(k), KEY_BLOCK):
+        for begin in range(first // KEY_BLOCK * KEY_BLOCK, len(k), KEY_BLOCK):
             block = slice(begin, begin + KEY_BLOCK)
             found = np.maximum(most, scores[:, block].max(axis=1, keepdims=True))
             factor, most = edge_exp(most - found), found
@@ -96,6 +108,13 @@ class EngineArithmetic:
 
     def silu_mul(self, gate: Array, up: Array) -> Array:
         return gate / (f32(1) + edge_exp(-gate)) * up
+
+    def gelu_mul(self, gate: Array, up: Array) -> Array:
+        slope = fma(gate * gate, np.full_like(gate, -0.071354816), np.full_like(gate, -1.5957691))
+        return gate / (f32(1) + edge_exp(slope * gate)) * up
+
+    def softcap(self, x: Array, cap: float) -> Array:
+        return edge_softcap(x, cap)
 
 
 class FloatArithmetic:
@@ -118,13 +137,22 @@ class FloatArithmetic:
     def cached(self, x: Array) -> tuple[Array, Array]:
         return x, np.ones(x.shape[:-1])
 
-    def attend(self, q: Array, k: Array, k_scale: Array, v: Array, v_scale: Array, softmax_scale: float) -> Array:
-        scores = q @ k.T * softmax_scale
+    def attend(self, q: Array, k: Array, k_scale: Array, v: Array, v_scale: Array, rule: AttentionRule) -> Array:
+        first = max(0, len(k) - rule.window) if rule.window else 0
+        k, v = k[first:], v[first:]
+        scores = q @ k.T * rule.softmax_scale
+        scores = self.softcap(scores, rule.softcap) if rule.softcap else scores
         e = np.exp(scores - scores.max(axis=1, keepdims=True))
         return e / e.sum(axis=1, keepdims=True) @ v
 
     def silu_mul(self, gate: Array, up: Array) -> Array:
         return gate / (1 + np.exp(-gate)) * up
+
+    def gelu_mul(self, gate: Array, up: Array) -> Array:
+        return gate * 0.5 * (1 + np.tanh(math.sqrt(2 / math.pi) * (gate + 0.044715 * gate**3))) * up
+
+    def softcap(self, x: Array, cap: float) -> Array:
+        return cap * np.tanh(x / cap)
 
 
 class ReferenceModel:
@@ -155,9 +183,13 @@ class ReferenceModel:
                 continue
             normed = ops.rms_norm(x, self._vector(f"{name}.norm"), model["norm_eps"])
             y = self._attention(block, normed) if block["kind"] == "attention" else self._mlp(block, normed)
-            x = x + (y + bias if bias.size else y)
+            y = y + bias if bias.size else y
+            if block.get("post_norm"):
+                y = ops.rms_norm(y, self._vector(f"{name}.post_norm"), model["norm_eps"])
+            x = x + y
         normed = ops.rms_norm(x, self._vector("norm"), model["norm_eps"])
-        return ops.matmul(normed, embed if model["tied_head"] else self._weight("head"))
+        logits = ops.matmul(normed, embed if model["tied_head"] else self._weight("head"))
+        return ops.softcap(logits, model["logit_softcap"]) if "logit_softcap" in model else logits
 
     def activation_tolerance(self) -> float:
         """Largest relative error (root mean square over all logits) that int8 activations and cache explain."""
@@ -171,7 +203,8 @@ class ReferenceModel:
         gate, up = ops.matmul(x, self._weight(f"{name}.gate")), ops.matmul(x, self._weight(f"{name}.up"))
         gate = gate + self._vector(f"{name}.gate.bias") if "gate" in block["row_bias"] else gate
         up = up + self._vector(f"{name}.up.bias") if "up" in block["row_bias"] else up
-        return ops.matmul(ops.silu_mul(gate, up), self._weight(f"{name}.down"))
+        activate = {"silu": ops.silu_mul, "gelu_tanh": ops.gelu_mul}[block["activation"]]
+        return ops.matmul(activate(gate, up), self._weight(f"{name}.down"))
 
     def _attention(self, block: Mapping[str, Any], x: Array) -> Array:
         ops, name = self.arithmetic, block["name"]
@@ -181,6 +214,14 @@ class ReferenceModel:
         q, k, v = (ops.matmul(x, self._weight(f"{name}.{role}")) for role in "qkv")
         q = q + self._vector(f"{name}.q.bias") if "q" in block["row_bias"] else q
         k = k + self._vector(f"{name}.k.bias") if "k" in block["row_bias"] else k
+        if block.get("qk_norm"):  # one quantum: the axis is head-major
+            q, k = (
+                ops.rms_norm(
+                    rows.reshape(-1, qk_quantum), self._vector(f"{name}.{role}_norm"), self.model["norm_eps"]
+                ).reshape(rows.shape)
+                for role, rows in (("q", q), ("k", k))
+            )
+        rule = AttentionRule(block["softmax_scale"], block.get("window", 0), block.get("softcap", 0))
         q = self._turned(q, heads, qk_quantum, np.repeat(inv_freq, heads // kv_heads, axis=1))
         k, k_scale = ops.cached(self._turned(k, kv_heads, qk_quantum, inv_freq))
         v, v_scale = ops.cached(head_major(v, kv_heads, vo_quantum))
@@ -189,7 +230,7 @@ class ReferenceModel:
             for g in range(kv_heads):
                 own = slice(g * heads // kv_heads, (g + 1) * heads // kv_heads)
                 past = (k[: t + 1, g], k_scale[: t + 1, g], v[: t + 1, g], v_scale[: t + 1, g])
-                z[t, own] = ops.attend(q[t, own], *past, block["softmax_scale"])
+                z[t, own] = ops.attend(q[t, own], *past, rule)
         return ops.matmul(axis_order(z, vo_quantum), self._weight(f"{name}.o"))
 
     def _turned(self, x: Array, heads: int, quantum: int, inv_freq: Array) -> Array:
@@ -280,6 +321,12 @@ def edge_exp(x: Array) -> Array:
         q = fma(q, r, np.full_like(x, float.fromhex(digit)))
     y = fma(q, r * r, r) + f32(1)
     return np.where(x < f32(-87.3), f32(0), np.ldexp(y, n.astype(np.int32)).astype(f32))
+
+
+def edge_softcap(x: Array, cap: float) -> Array:
+    """kernels/exp.h: cap tanh(x / cap) = cap (1 - 2 / (1 + e^(2 x / cap)))."""
+    e = edge_exp(x * (f32(2) / f32(cap)))
+    return f32(cap) * (f32(1) - f32(2) / (f32(1) + e))
 
 
 def cosine_sine(angle: Array) -> tuple[Array, Array]:

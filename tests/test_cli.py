@@ -187,6 +187,16 @@ def test_inspect_shows_model_levels_and_origin(tiny, capsys):
         assert part in text
 
 
+def test_inspect_says_why_an_axis_stays_whole_and_what_windows_are(tmp_path, capsys):
+    config = tiny_config(norms=("qk_norm",), windows=(9, None))
+    write_random_artifact(tmp_path / "normed.edge", config, nested_ladder(config))
+    assert main(["inspect", str(tmp_path / "normed.edge")]) == 0
+    text = capsys.readouterr().out
+    assert "format 2.0" in text
+    assert "1 attention blocks see the last 9 tokens; the key/value cache keeps all of them" in text
+    assert "query and key heads stay whole at every level (axis qk): QK-norm" in text
+
+
 def test_a_cut_file_is_announced(tiny, tmp_path, capsys):
     levels = level_table(Artifact.open(tiny))
     cut = tmp_path / "cut.edge"

@@ -42,16 +42,30 @@ def tiny_config(
     max_context: int = 512,
     tied_head: bool = True,
     biases: bool = False,
+    norms: tuple[str, ...] = (),
+    windows: tuple[int | None, ...] = (None,),
+    softcap: float | None = None,
+    logit_softcap: float | None = None,
+    activation: str = "silu",
 ) -> ModelConfig:
-    """A llama-shaped model whose axes have several steps; 300 tokens = 256 bytes, specials and merges."""
+    """A llama-shaped model whose axes have several steps; 300 tokens = 256 bytes, specials and merges.
+
+    norms: `post_norm` and `qk_norm` in addition to the usual ones; windows: of the layers, in turn
+    """
     sources = {f"{role}_bias": "" for role in ("q", "k")} if biases else {}
+    post_norm = {"post_norm": ""} if "post_norm" in norms else {}
+    sources |= post_norm | ({"q_norm": "", "k_norm": ""} if "qk_norm" in norms else {})
     inv_freq = tuple(float(10000.0 ** (-2 * i / head_dim)) for i in range(head_dim // 2))
     blocks: list[Attention | Mlp] = []
     for layer in range(n_layers):
         scale = head_dim**-0.5
-        blocks.append(Attention(f"blk.{layer}.attn", n_heads, n_kv_heads, head_dim, scale, inv_freq, 1.0, sources))
-        blocks.append(Mlp(f"blk.{layer}.mlp", width, "silu", {"gate_bias": "", "up_bias": ""} if biases else {}))
-    return ModelConfig("llama", "tiny", d_model, vocab_size, max_context, 1e-5, 1.0, tied_head, tuple(blocks), {})
+        attention = Attention(f"blk.{layer}.attn", n_heads, n_kv_heads, head_dim, scale, inv_freq, 1.0, sources)
+        blocks.append(replace(attention, window=windows[layer % len(windows)], softcap=softcap))
+        mlp_biases = {"gate_bias": "", "up_bias": ""} if biases else {}
+        blocks.append(Mlp(f"blk.{layer}.mlp", width, activation, mlp_biases | post_norm))
+    return ModelConfig(
+        "llama", "tiny", d_model, vocab_size, max_context, 1e-5, 1.0, tied_head, tuple(blocks), {}, logit_softcap
+    )
 
 
 def nested_ladder(
@@ -144,13 +158,17 @@ def write_random_artifact(
         block = config.blocks[index]
         rng = np.random.default_rng([seed, index])
         vectors = {"norm": rng.uniform(0.5, 1.5, config.d_model).astype(np.float32)}
+        if block.post_norm:
+            vectors["post_norm"] = rng.uniform(0.5, 1.5, config.d_model).astype(np.float32)
+        if isinstance(block, Attention) and block.qk_norm:
+            vectors |= {f"{r}_norm": rng.uniform(0.5, 1.5, block.head_dim).astype(np.float32) for r in "qk"}
         if isinstance(block, Attention):
             order = frequency_order(block.n_kv_heads, block.head_dim, block.axes[0].quantum)
             vectors["inv_freq"] = np.tile(np.array(block.inv_freq, np.float32), block.n_kv_heads)[order]
             for role, heads in (("q", block.n_heads), ("k", block.n_kv_heads)):
                 if f"{role}_bias" in block.sources:
                     vectors[f"{role}_bias"] = rng.normal(0, 0.1, heads * block.head_dim).astype(np.float32)
-        elif block.sources:
+        elif "gate_bias" in block.sources:
             for role in ("gate", "up"):
                 vectors[f"{role}_bias"] = rng.normal(0, 0.1, block.width).astype(np.float32)
         bias = tuple(

@@ -86,7 +86,7 @@ class LossMeter:
 
         def logits(x: Tensor) -> Tensor:
             normed = torch.nn.functional.rms_norm(x, x.shape[-1:], self.decoder.final_norm, config.norm_eps)
-            return (normed.to(dtype) @ head.T).float()
+            return self.decoder.capped((normed.to(dtype) @ head.T).float())
 
         totals = [0.0] * len(states)
         source = self.source_state.flatten(0, 1)

@@ -9,7 +9,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from edgesdk.cloud.families.blocks import ModelConfig, expected_tensors
+from edgesdk.cloud.families.gemma2 import gemma2_config
+from edgesdk.cloud.families.gemma3 import gemma3_config
 from edgesdk.cloud.families.llama import llama_config
+from edgesdk.cloud.families.mistral import mistral_config
+from edgesdk.cloud.families.phi3 import phi3_config
+from edgesdk.cloud.families.qwen2 import qwen2_config
+from edgesdk.cloud.families.qwen3 import qwen3_config
 from edgesdk.errors import ModelError
 
 if TYPE_CHECKING:  # declarations need no torch
@@ -32,7 +38,15 @@ class Family:
     tensors: Callable[[ModelConfig], dict[str, tuple[int, ...]]] = expected_tensors
 
 
-FAMILIES = (Family("llama", ("llama", "mistral"), llama_config),)
+FAMILIES = (
+    Family("llama", ("llama",), llama_config),
+    Family("mistral", ("mistral",), mistral_config),
+    Family("qwen2", ("qwen2",), qwen2_config),
+    Family("qwen3", ("qwen3",), qwen3_config),
+    Family("gemma2", ("gemma2",), gemma2_config),
+    Family("gemma3", ("gemma3_text",), gemma3_config),
+    Family("phi3", ("phi3",), phi3_config),
+)
 
 _RECOMPUTED = re.compile(r".*\.rotary_emb\.(inv_freq|cos_cached|sin_cached)")  # buffers that older checkpoints saved
 
@@ -46,7 +60,7 @@ def find_family(config: Mapping[str, Any]) -> Family:
     known = ", ".join(sorted(known for family in FAMILIES for known in family.model_types))
     raise ModelError(
         f"no family compiles models of model_type {model_type!r}, known are: {known}",
-        hint="a family is one file in cloud/families; CONTRIBUTING.md shows how to add one",
+        hint="a family is one file in cloud/families; docs/guides/add-a-family.md shows how to add one",
     )
 
 

@@ -10,12 +10,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 __all__ = [
+    "NORMS",
     "TILE_ROWS",
     "Attention",
     "Axis",
     "Block",
     "Mlp",
     "ModelConfig",
+    "Rows",
+    "Source",
     "Weight",
     "choose_group",
     "expected_tensors",
@@ -23,6 +26,9 @@ __all__ = [
 ]
 
 TILE_ROWS = 16
+
+NORMS = ("norm", "post_norm", "q_norm", "k_norm")
+"""Roles of the gains of RMSNorms; a block has the first, and those of the others that its `sources` name."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,19 @@ class Weight:
 
 
 @dataclass(frozen=True)
+class Rows:
+    """Rows begin to end - 1 of a checkpoint tensor that holds several weights, one behind the other."""
+
+    name: str
+    begin: int
+    end: int
+
+
+Source = str | Rows
+"""Where a weight comes from: a checkpoint tensor, or rows of one."""
+
+
+@dataclass(frozen=True)
 class Attention:
     """Grouped-query attention. inv_freq: (head_dim / 2,) rotary frequencies, 0 where a pair does not rotate."""
 
@@ -56,15 +75,34 @@ class Attention:
     head_dim: int
     softmax_scale: float
     inv_freq: tuple[float, ...]
-    rotary_scale: float  # factor on cos and sin (yarn); folded into the q and k weights by the compiler
-    sources: Mapping[str, str] = field(repr=False)  # checkpoint names: norm, q k v o, and q_bias ... o_bias or none
+    rotary_scale: float  # factor on cos and sin (yarn); folded into what makes q and k by the compiler
+    sources: Mapping[str, Source] = field(repr=False)  # norm, q k v o; optional: q_bias .. o_bias, and norms: see below
     kind: str = "attention"
+    window: int | None = None  # tokens that a token sees, itself among them; None: all before it
+    softcap: float | None = None  # a score s becomes softcap * tanh(s / softcap)
+    gain_offset: float = 0.0  # added to the gains of norms as they are read
+
+    @property
+    def qk_norm(self) -> bool:
+        """Every query and key head is RMS-normed before its rotation; `sources` then has q_norm and k_norm."""
+        return "q_norm" in self.sources
+
+    @property
+    def post_norm(self) -> bool:
+        """The output is RMS-normed before it is added; `sources` then has post_norm."""
+        return "post_norm" in self.sources
 
     @property
     def axes(self) -> tuple[Axis, ...]:
-        """The axes that a level may cut, in the order of its allocation."""
+        """The axes that a level may cut, in the order of its allocation.
+
+        With qk_norm the qk axis is all or nothing: the norm's denominator is made of every element.
+        """
         quantum = head_quantum(self.n_heads, self.n_kv_heads, self.head_dim)
-        return (Axis("qk", self.head_dim, quantum), Axis("vo", self.head_dim, quantum))
+        return (
+            Axis("qk", self.head_dim, self.head_dim if self.qk_norm else quantum),
+            Axis("vo", self.head_dim, quantum),
+        )
 
     @property
     def weights(self) -> tuple[Weight, ...]:
@@ -84,8 +122,14 @@ class Mlp:
     name: str
     width: int
     activation: str
-    sources: Mapping[str, str] = field(repr=False)  # checkpoint names: norm, gate up down, and down_bias or none
+    sources: Mapping[str, Source] = field(repr=False)  # norm, gate up down; optional: gate_bias .., post_norm
     kind: str = "mlp"
+    gain_offset: float = 0.0  # as in Attention
+
+    @property
+    def post_norm(self) -> bool:
+        """As in Attention."""
+        return "post_norm" in self.sources
 
     @property
     def axes(self) -> tuple[Axis, ...]:
@@ -119,6 +163,8 @@ class ModelConfig:
     tied_head: bool
     blocks: tuple[Block, ...]
     sources: Mapping[str, str] = field(repr=False)  # embed, norm, head
+    logit_softcap: float | None = None  # as softcap in Attention, of the logits
+    gain_offset: float = 0.0  # as in Attention, of the last norm
 
 
 def expected_tensors(config: ModelConfig) -> dict[str, tuple[int, ...]]:
@@ -126,17 +172,32 @@ def expected_tensors(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     expected = {config.sources["embed"]: (config.vocab_size, config.d_model), config.sources["norm"]: (config.d_model,)}
     if not config.tied_head:
         expected[config.sources["head"]] = (config.vocab_size, config.d_model)
+
+    def expect(source: Source, rows: int, *columns: int) -> None:
+        name, end = (source, rows) if isinstance(source, str) else (source.name, source.end)
+        expected[name] = (max(end, *expected.get(name, (0,))[:1]), *columns)
+
     for block in config.blocks:
         sizes = {axis.name: axis.size for axis in block.axes}
-        expected[block.sources["norm"]] = (config.d_model,)
+        for norm, size in _norm_sizes(config, block).items():
+            expect(block.sources[norm], size)
         for weight in block.weights:
             rows, columns = (
                 config.d_model if run is None else sizes[run[0]] * run[1] for run in (weight.rows, weight.columns)
             )
-            expected[block.sources[weight.role]] = (rows, columns)
+            expect(block.sources[weight.role], rows, columns)
             if (bias := f"{weight.role}_bias") in block.sources:
-                expected[block.sources[bias]] = (rows,)
+                expect(block.sources[bias], rows)
     return expected
+
+
+def _norm_sizes(config: ModelConfig, block: Block) -> dict[str, int]:
+    sizes = {"norm": config.d_model}
+    if block.post_norm:
+        sizes["post_norm"] = config.d_model
+    if isinstance(block, Attention) and block.qk_norm:
+        sizes |= {"q_norm": block.head_dim, "k_norm": block.head_dim}
+    return sizes
 
 
 def head_quantum(n_heads: int, n_kv_heads: int, head_dim: int) -> int:

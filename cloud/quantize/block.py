@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from edgesdk.cloud.config import QuantizeConfig
-from edgesdk.cloud.families.blocks import Attention, Block, Weight
+from edgesdk.cloud.families.blocks import NORMS, Attention, Block, Weight
 from edgesdk.cloud.pack import QuantizedWeight
 from edgesdk.cloud.quantize import METHODS
 from edgesdk.cloud.quantize.grid import Grid
@@ -99,8 +99,8 @@ def natural_order(block: Block, weight: Weight, matrix: Tensor) -> Tensor:
 
 
 def block_vectors(block: Block, weights: BlockWeights) -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]:
-    """Norm gain, inverse frequencies and row biases in file order."""
-    out = {"norm": weights["norm"].numpy()}
+    """Norm gains, inverse frequencies and row biases in file order."""
+    out = {role: weights[role].numpy() for role in NORMS if role in weights}
     if isinstance(block, Attention):
         quantum = next(axis.quantum for axis in block.axes if axis.name == "qk")
         order = frequency_order(block.n_kv_heads, block.head_dim, quantum)

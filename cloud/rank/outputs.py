@@ -10,7 +10,7 @@ from edgesdk.cloud.moments import Moments
 from edgesdk.cloud.reference import BlockWeights
 from edgesdk.cloud.sort import AttentionOrder, MlpOrder, Order
 
-__all__ = ["channel_loss", "pair_score", "rank", "value_rotation"]
+__all__ = ["channel_loss", "pair_order", "pair_score", "rank", "value_rotation"]
 
 _RIDGE = 1e-6
 
@@ -19,7 +19,7 @@ def rank(block: Block, weights: BlockWeights, moments: Moments) -> Order:
     """MLP channels by energy times output norm, RoPE pairs by their share of the scores, V/O by singular values."""
     if not isinstance(block, Attention):
         return MlpOrder(torch.argsort(channel_loss(weights, moments), descending=True, stable=True))
-    pairs = torch.argsort(pair_score(block, moments), dim=1, descending=True, stable=True)
+    pairs = pair_order(block, moments)
     repeats = block.n_heads // block.n_kv_heads
     size = block.head_dim
     z = moments["z"].reshape(block.n_heads, size, block.n_heads, size)
@@ -40,6 +40,16 @@ def pair_score(block: Attention, moments: Moments) -> Tensor:
     """Sum over a group's query heads of E[|q_j|^2] E[|k_j|^2], per RoPE pair j. (n_kv_heads, head_dim / 2)"""
     q = moments["q_energy"].reshape(block.n_kv_heads, -1, block.head_dim // 2).sum(1)
     return q * moments["k_energy"]
+
+
+def pair_order(block: Attention, moments: Moments) -> Tensor:
+    """RoPE pairs of each key/value head, most useful first. (n_kv_heads, head_dim / 2)
+
+    With qk_norm none can be cut, and one gain serves all heads: they stay as they are.
+    """
+    if block.qk_norm:
+        return torch.arange(block.head_dim // 2).expand(block.n_kv_heads, -1)
+    return torch.argsort(pair_score(block, moments), dim=1, descending=True, stable=True)
 
 
 def value_rotation(moment: Tensor, o: Tensor) -> Tensor:

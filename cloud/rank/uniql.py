@@ -7,7 +7,7 @@ from torch import Tensor
 
 from edgesdk.cloud.families.blocks import Attention, Block
 from edgesdk.cloud.moments import Moments
-from edgesdk.cloud.rank.outputs import pair_score
+from edgesdk.cloud.rank.outputs import pair_order
 from edgesdk.cloud.reference import BlockWeights
 from edgesdk.cloud.sort import AttentionOrder, MlpOrder, Order
 
@@ -20,7 +20,7 @@ def rank(block: Block, weights: BlockWeights, moments: Moments) -> Order:
     """MLP channels by ridge leverage (down ignored), value dims by PCA of the values, RoPE pairs by energies."""
     if not isinstance(block, Attention):
         return MlpOrder(torch.argsort(ridge_leverage(moments["hidden"]), descending=True, stable=True))
-    pairs = torch.argsort(pair_score(block, moments), dim=1, descending=True, stable=True)
+    pairs = pair_order(block, moments)
     _, vectors = torch.linalg.eigh(moments["v"].double())  # ascending
     return AttentionOrder(pairs, vectors.flip(-1))
 

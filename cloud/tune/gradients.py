@@ -79,4 +79,4 @@ def _head_gradient(
 
 def _logits(decoder: Decoder, head: Tensor, x: Tensor) -> Tensor:
     normed = F.rms_norm(x, x.shape[-1:], decoder.final_norm, decoder.config.norm_eps)
-    return (normed.to(head.dtype) @ head.T).float()
+    return decoder.capped((normed.to(head.dtype) @ head.T).float())

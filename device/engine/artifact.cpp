@@ -10,6 +10,7 @@
 #include <cstring>
 #include <limits>
 
+#include "artifact_fields.h"
 #include "artifact_tensors.h"
 #include "bytes.h"
 #include "errors.h"
@@ -20,7 +21,7 @@ namespace {
 constexpr uint64_t kMaxHeaderBytes = 64 << 20;
 constexpr uint64_t kPage = 4096;
 constexpr uint64_t kMaxOffset = uint64_t{1} << 53;  // what every JSON reader represents exactly
-constexpr int kMajorVersion = 1;
+constexpr int kMajorVersion = 2;  // and all before it
 constexpr size_t kMaxLevels = 1000;  // with kMaxRuns: far above any ladder, and they bound the work of checking one
 constexpr size_t kMaxRuns = 100'000;
 
@@ -52,18 +53,19 @@ std::string read_header(int file, uint64_t n_file_bytes) {
     return header;
 }
 
-// Rule 1.7.
-void check_version(const Json& edge) {
+// Rule 1.7. Returns the major version.
+int check_version(const Json& edge) {
     const std::string& version = text(edge, "format_version", "edge", "1.7");
     int major = -1;
     const auto [end, error] = std::from_chars(version.data(), version.data() + version.size(), major);
     if (error != std::errc{} || end == version.data() + version.size() || *end != '.' || major < 0) {
         break_rule("1.7", "`edge.format_version` is " + shown(version) + ", expected \"major.minor\"");
     }
-    if (major != kMajorVersion) {
-        throw UnsupportedError("`edge.format_version` is " + version + ", this engine reads " +
+    if (major < 1 || major > kMajorVersion) {
+        throw UnsupportedError("`edge.format_version` is " + version + ", this engine reads 1.x to " +
                                std::to_string(kMajorVersion) + ".x (rule 1.7)\nhint: update edgesdk");
     }
+    return major;
 }
 
 // Section 5.
@@ -193,7 +195,8 @@ uint64_t Artifact::table_bytes() const {
         bytes += sizeof(BlockSpec) + block.name.size();
         for (const auto& weight : block.weights) bytes += weight.size() * sizeof(PanelPiece);
         for (const auto& bias : block.row_bias) bytes += bias.size() * sizeof(VectorPiece);
-        bytes += (block.inv_freq.size() + block.bias.size() + block.norm.size()) * sizeof(VectorPiece);
+        for (const auto* norm : {&block.norm, &block.post_norm, &block.q_norm, &block.k_norm}) bytes += norm->size() * sizeof(VectorPiece);
+        bytes += (block.inv_freq.size() + block.bias.size()) * sizeof(VectorPiece);
     }
     return bytes;
 }
@@ -214,11 +217,12 @@ Artifact read_artifact(int file) {
         tensors = TensorTable(container);
     }
     const Json edge = parse_json(artifact.metadata, "1.6", "`__metadata__.edge`");
-    check_version(edge);
+    const int major = check_version(edge);
     const size_t n_levels = list(edge, "levels", 1, kMaxLevels, "edge", "6").size();
     artifact.runs = read_runs(edge, tensors.n_data_bytes(), static_cast<int>(n_levels));
     tensors.assign_runs(artifact.runs);
     read_model(edge, tensors, artifact);
+    check_known_fields(edge["model"], major);
     read_levels(edge, artifact);
     check_coverage(edge, artifact);
     if (artifact.n_available() == 0) {

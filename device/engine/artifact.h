@@ -54,6 +54,7 @@ struct Axis {
 };
 
 enum class BlockKind { attention, mlp };
+enum class Activation { silu, gelu_tanh };
 enum AttentionWeight { kQ, kK, kV, kO };
 enum MlpWeight { kGate, kUp, kDown };
 
@@ -65,7 +66,12 @@ struct BlockSpec {  // SPEC section 3; pieces are in file order
     float softmax_scale = 0;
     Axis axes[2];                                 // {qk, vo} or {width}
     std::vector<PanelPiece> weights[4];           // by AttentionWeight or MlpWeight
-    std::vector<VectorPiece> norm;                // one, level 0
+    int32_t window = 0;                           // tokens that a token sees; 0: all before it
+    float softcap = 0;                            // of scores; 0: none
+    bool has_qk_norm = false, has_post_norm = false;
+    Activation activation = Activation::silu;     // mlp
+    std::vector<VectorPiece> norm;                // one, level 0; so are the next three where the block has them
+    std::vector<VectorPiece> post_norm, q_norm, k_norm;
     std::vector<VectorPiece> inv_freq;            // attention
     std::vector<VectorPiece> row_bias[2];         // of q, k or gate, up; empty: none
     std::vector<VectorPiece> bias;                // F16; a level uses at most one
@@ -79,6 +85,7 @@ struct ModelSpec {
     int32_t max_context = 0;
     float norm_eps = 0;
     float embedding_scale = 1;
+    float logit_softcap = 0;  // 0: none
     bool tied_head = false;
     std::vector<BlockSpec> blocks;
     std::vector<PanelPiece> embed;

@@ -2,6 +2,7 @@
 #include <cmath>
 #include <set>
 
+#include "artifact_fields.h"
 #include "artifact_tensors.h"
 #include "bytes.h"
 #include "errors.h"
@@ -233,9 +234,11 @@ BlockSpec read_block(const Json& entry, const ModelReader& reader, const std::st
         block.kind = BlockKind::attention;
         read_attention(entry, reader, where, block);
     } else if (kind == "mlp") {
-        if (text(entry, "activation", where, "3") != "silu" || !boolean(entry, "gated", where, "3")) {
-            throw UnsupportedError("`" + where + "` is not a gated MLP with silu (rule 3)\nhint: update edgesdk");
+        const std::string& activation = text(entry, "activation", where, "3");
+        if ((activation != "silu" && activation != "gelu_tanh") || !boolean(entry, "gated", where, "3")) {
+            throw UnsupportedError("`" + where + "` is not a gated MLP with silu or gelu_tanh (rule 3)\nhint: update edgesdk");
         }
+        block.activation = activation == "silu" ? Activation::silu : Activation::gelu_tanh;
         block.axes[0] = read_axis(object(entry, "axes", where, "3"), "width", where, 1);
     } else {
         throw UnsupportedError("`" + where + ".kind` is " + shown(kind) + ", this engine knows attention and mlp (rule 3)" +
@@ -245,7 +248,13 @@ BlockSpec read_block(const Json& entry, const ModelReader& reader, const std::st
         block.weights[w] = reader.weight(block.name + "." + weight_name(block, w));
     }
     read_row_biases(entry, reader, where, block);
+    read_optional_fields(entry, where, block);
     block.norm = reader.gain(block.name + ".norm", d_model);
+    if (block.has_post_norm) block.post_norm = reader.gain(block.name + ".post_norm", d_model);
+    if (block.has_qk_norm) {
+        block.q_norm = reader.gain(block.name + ".q_norm", block.axes[0].size);
+        block.k_norm = reader.gain(block.name + ".k_norm", block.axes[0].size);
+    }
     block.bias = reader.vector(block.name + ".bias", "F16");
     for (const VectorPiece& bias : block.bias) {
         if (bias.size != d_model) break_rule("3", "tensor `" + block.name + ".bias` has a wrong size");
@@ -343,6 +352,7 @@ void read_model(const Json& edge, const TensorTable& tensors, Artifact& artifact
     model.norm_eps = static_cast<float>(number(entry, "norm_eps", where, "3"));
     model.embedding_scale = static_cast<float>(number(entry, "embedding_scale", where, "3"));
     model.tied_head = boolean(entry, "tied_head", where, "3");
+    model.logit_softcap = optional_cap(entry, "logit_softcap", where);
 
     ModelReader reader(edge, tensors, artifact);
     reader.read_codebooks(edge);

@@ -13,6 +13,7 @@ void add(float* x, const float* y, int64_t n) {
 
 constexpr int64_t kStepBytes = 16 << 10;  // weights that a thread takes at least: claiming them costs a cache miss
 constexpr int64_t kStepTokens = 4;        // likewise of work on single rows
+constexpr int64_t kStepLogits = 4096;     // likewise of logits that are capped
 constexpr int kBlockTiles = 4;            // a product with several tokens takes whole blocks of tiles
 
 // Tiles of a panel at [begin, begin + n_tiles * tile_bytes) of a burst that fall to its bytes [low, high): those whose block
@@ -58,6 +59,7 @@ bool Transformer::forward(const int32_t* tokens, int n, int64_t position, const 
         }
         has_output_ = true;
         output_bias_ = block.bias;
+        output_norm_ = block.post_norm;
     }
     return true;
 }
@@ -65,6 +67,11 @@ bool Transformer::forward(const int32_t* tokens, int n, int64_t position, const 
 void Transformer::head(int first, int n, float* logits) {
     normalize(weights_.norm, weights_.head.group, first, n);
     multiply(Op::head, {{&weights_.head, logits, weights_.vocab_size}}, n);
+    if (weights_.logit_softcap == 0) return;
+    const int64_t total = int64_t{n} * weights_.vocab_size;
+    pool_.each((total + kStepLogits - 1) / kStepLogits, [&](int64_t i, int) {
+        ops().softcap(logits + i * kStepLogits, weights_.logit_softcap, std::min(kStepLogits, total - i * kStepLogits));
+    });
 }
 
 void Transformer::time_ops(bool on) {
@@ -72,12 +79,13 @@ void Transformer::time_ops(bool on) {
     timing_ = on ? &times_ : nullptr;
 }
 
-// x += y + bias of the last block, for one token. It waits until the row is read again.
+// x += y + bias of the last block, normed where it has a post norm, for one token. It waits until the row is read again.
 void Transformer::add_output(int64_t token) {
     if (!has_output_) return;
     float* x = work_.x + token * weights_.d_model;
     float* y = work_.y + token * weights_.d_model;
     if (output_bias_) add(y, output_bias_, weights_.d_model);
+    if (output_norm_) ops().rms_norm(y, output_norm_, weights_.norm_eps, weights_.d_model, y);
     add(x, y, weights_.d_model);
 }
 
@@ -211,7 +219,12 @@ void Transformer::merge(const Block& block, const float* heads, float* rows, int
     pool_.each(n, row, kStepTokens);
 }
 
-// Of one key/value head: its queries (in wide1) with bias and position to `queries`, its key and value to the cache.
+// Heads side by side: an axis whose heads are normed has one quantum.
+void Transformer::norm_heads(float* x, const float* gain, int n_heads, int size) {
+    for (int h = 0; h < n_heads; ++h) ops().rms_norm(x + h * size, gain, weights_.norm_eps, size, x + h * size);
+}
+
+// Of one key/value head: its queries (in wide1) with bias, norm and position to `queries`, its key and value to the cache.
 void Transformer::turn_and_store(const Block& block, int index, int head, int token, int64_t position, float* queries,
                                  int thread) {
     const Workspace::Thread& own = work_.threads[static_cast<size_t>(thread)];
@@ -227,6 +240,8 @@ void Transformer::turn_and_store(const Block& block, int index, int head, int to
         const float* inv_freq = block.inv_freq + (int64_t{i} * block.n_kv_heads + head) * pairs;
         rope_angles(inv_freq, pairs, position, own.cosine + i * pairs, own.sine + i * pairs);
     }
+    if (block.q_norm) norm_heads(q, block.q_norm, n_queries, block.qk);
+    if (block.k_norm) norm_heads(k, block.k_norm, 1, block.qk);
     ops().rope({q, own.cosine, own.sine, queries, q_stride, n_queries, block.qk, quantum});
     ops().rope({k, own.cosine, own.sine, own.key, k_stride, 1, block.qk, quantum});
     ops().rope({v, nullptr, nullptr, own.value, int64_t{block.n_kv_heads} * block.vo_quantum, 1, block.vo, block.vo_quantum});
@@ -247,6 +262,8 @@ void Transformer::attend(const Block& block, int index, int head, int n, int64_t
     args.n_tokens = n;
     args.n_queries = n_queries;
     args.n_keys = static_cast<int32_t>(position + 1);
+    args.window = block.window;
+    args.softcap = block.softcap;
     if (cache_.bits() == 8) {
         ops().attention_q8(args);
     } else {
@@ -254,7 +271,7 @@ void Transformer::attend(const Block& block, int index, int head, int n, int64_t
     }
 }
 
-// From the quantized normed residual to down(silu(gate) * up) in y.
+// From the quantized normed residual to down(activation(gate) * up) in y.
 void Transformer::mlp(const Block& block, int n) {
     const int64_t wide = work_.wide;
     multiply(Op::gate_up, {{&block.gate, work_.wide1, wide}, {&block.up, work_.wide2, wide}}, n);
@@ -264,7 +281,7 @@ void Transformer::mlp(const Block& block, int n) {
         float* up = work_.wide2 + t * wide;
         if (block.row_bias[0]) add(gate, block.row_bias[0], block.width);
         if (block.row_bias[1]) add(up, block.row_bias[1], block.width);
-        ops().silu_mul(gate, up, block.width);
+        (block.activation == Activation::silu ? ops().silu_mul : ops().gelu_mul)(gate, up, block.width);
         quantize(gate, t);
     };
     {

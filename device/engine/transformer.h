@@ -1,4 +1,4 @@
-// The forward pass of the llama kind: blocks of attention and gated MLP around a residual.
+// The forward pass of dense decoders: blocks of attention and gated MLP around a residual.
 #pragma once
 #include <atomic>
 #include <cstdint>
@@ -46,6 +46,7 @@ private:
     void attention(const Block& block, int index, int n, int64_t position);
     void attend_one(const Block& block, int index, int64_t position);
     void attend_all(const Block& block, int index, int n, int64_t position);
+    void norm_heads(float* x, const float* gain, int n_heads, int size);
     void turn_and_store(const Block& block, int index, int head, int token, int64_t position, float* queries, int thread);
     void attend(const Block& block, int index, int head, int n, int64_t position, const float* queries, float* out, int thread);
     void merge(const Block& block, const float* heads, float* rows, int n);
@@ -57,6 +58,7 @@ private:
     ThreadPool& pool_;
     bool has_output_ = false;             // y holds a block's output that x lacks
     const float* output_bias_ = nullptr;  // and this is to be added with it
+    const float* output_norm_ = nullptr;  // the gain of a norm of both, or nullptr
     OpTimes times_;
     OpTimes* timing_ = nullptr;  // &times_ while they are kept
 };

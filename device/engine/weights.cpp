@@ -112,6 +112,7 @@ Block bind_block(Binder& binder, const BlockSpec& spec, const std::array<int32_t
     block.dropped = kept[0] == 0;
     block.norm = binder.gather(spec.norm);
     block.bias = binder.widen(spec.bias);
+    block.post_norm = binder.gather(spec.post_norm);
     for (int i = 0; i < 2; ++i) block.row_bias[i] = binder.gather(spec.row_bias[i]);
     if (spec.kind == BlockKind::attention) {
         block.n_heads = spec.n_heads;
@@ -121,6 +122,10 @@ Block bind_block(Binder& binder, const BlockSpec& spec, const std::array<int32_t
         block.qk_quantum = spec.axes[0].quantum;
         block.vo_quantum = spec.axes[1].quantum;
         block.softmax_scale = spec.softmax_scale;
+        block.softcap = spec.softcap;
+        block.window = spec.window;
+        block.q_norm = binder.gather(spec.q_norm);
+        block.k_norm = binder.gather(spec.k_norm);
         block.inv_freq = binder.gather(spec.inv_freq);
         block.q = binder.weight(spec.weights[kQ], false);
         block.k = binder.weight(spec.weights[kK], false);
@@ -128,6 +133,7 @@ Block bind_block(Binder& binder, const BlockSpec& spec, const std::array<int32_t
         block.o = binder.weight(spec.weights[kO], true);
     } else {
         block.width = kept[0];
+        block.activation = spec.activation;
         block.gate = binder.weight(spec.weights[kGate], false);
         block.up = binder.weight(spec.weights[kUp], false);
         block.down = binder.weight(spec.weights[kDown], true);
@@ -141,7 +147,8 @@ Weights::Weights(Arena& arena, const Artifact& artifact, int level, const Mappin
     : d_model(artifact.model.d_model),
       vocab_size(artifact.model.vocab_size),
       norm_eps(artifact.model.norm_eps),
-      embedding_scale(artifact.model.embedding_scale) {
+      embedding_scale(artifact.model.embedding_scale),
+      logit_softcap(artifact.model.logit_softcap) {
     Binder binder(arena, artifact, level, mapping);
     const auto& allocation = artifact.levels[static_cast<size_t>(level)].allocation;
     blocks.reserve(allocation.size());

@@ -36,18 +36,24 @@ struct Block {
     bool dropped = false;         // only the bias is left
     const float* norm = nullptr;  // (d_model)
     const float* bias = nullptr;  // (d_model) added to the output, or nullptr
+    const float* post_norm = nullptr;  // (d_model) gain of the norm of the output with its bias, or nullptr
 
     // attention
     int32_t n_heads = 0, n_kv_heads = 0;
     int32_t qk = 0, vo = 0;       // kept elements per head
     int32_t qk_quantum = 8, vo_quantum = 8;
     float softmax_scale = 0;
+    float softcap = 0;            // 0: none
+    int32_t window = 0;           // 0: none
+    const float* q_norm = nullptr;       // (qk) gains of the norms of each query and key head, or nullptr
+    const float* k_norm = nullptr;
     const float* inv_freq = nullptr;     // (qk / quantum, n_kv_heads, quantum / 2)
     const float* row_bias[2] = {};       // of q, k or gate, up, in axis order, or nullptr
     Weight q, k, v, o;
 
     // mlp
     int32_t width = 0;
+    Activation activation = Activation::silu;
     Weight gate, up, down;
 };
 
@@ -59,7 +65,7 @@ struct Weights {
     uint64_t token_bytes() const;
 
     int32_t d_model, vocab_size;
-    float norm_eps, embedding_scale;
+    float norm_eps, embedding_scale, logit_softcap;
     std::vector<Block> blocks;
     const float* norm = nullptr;
     Weight embed, head;

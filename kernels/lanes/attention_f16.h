@@ -26,8 +26,13 @@ inline void score_keys(const AttentionArgs& args, const float* q, float* scores,
     }
 }
 
-// Turns one row of scores into weights e[j]; returns 1 / sum e. The row is padded to whole lanes.
-inline float weigh(const AttentionArgs& args, float* scores, int64_t padded) {
+// Turns one row of scores into weights e[j]; returns 1 / sum e. The row is padded to whole lanes. The token does not see the
+// first `hidden` keys.
+inline float weigh(const AttentionArgs& args, float* scores, int64_t padded, int hidden) {
+    if (args.softcap > 0.0f) {
+        for (int64_t j = 0; j < padded; j += 16) store(scores + j, softcapped(load(scores + j), args.softcap));
+    }
+    for (int j = 0; j < hidden; ++j) scores[j] = -3.4e38f;
     for (int64_t j = args.n_keys; j < padded; ++j) scores[j] = -3.4e38f;  // its exponential is 0
     Lanes most = load(scores);
     for (int64_t j = 16; j < padded; j += 16) most = max(most, load(scores + j));
@@ -78,13 +83,13 @@ inline void sum_last_values(const AttentionArgs& args, const float* weights, int
 }
 
 template <int kQueries>
-inline void attend(const AttentionArgs& args, int first_query) {
+inline void attend(const AttentionArgs& args, int first_query, int hidden) {
     const int64_t padded = (args.n_keys + 15) / 16 * 16;
     float* scores = args.work + first_query * padded;
     float* out = args.out + static_cast<int64_t>(first_query) * args.vo;
     score_keys<kQueries>(args, args.q + static_cast<int64_t>(first_query) * args.qk, scores, padded);
     float inverse[kQueries];
-    for (int h = 0; h < kQueries; ++h) inverse[h] = weigh(args, scores + h * padded, padded);
+    for (int h = 0; h < kQueries; ++h) inverse[h] = weigh(args, scores + h * padded, padded, hidden);
     int column = 0;
     for (; column + 16 * kValueChunks <= args.vo; column += 16 * kValueChunks) {
         sum_values<kQueries, kValueChunks>(args, scores, padded, inverse, column, out);
@@ -95,13 +100,18 @@ inline void attend(const AttentionArgs& args, int first_query) {
     if (column < args.vo) sum_last_values<kQueries>(args, scores, padded, inverse, column, out);
 }
 
-inline void attend_token(const AttentionArgs& args) {
+// Leaves out whole lanes of keys before the token's window; those that remain before it are hidden.
+inline void attend_token(AttentionArgs args) {
+    const int first = args.window && args.n_keys > args.window ? args.n_keys - args.window : 0, hidden = first % 16;
+    args.k = static_cast<const uint16_t*>(args.k) + int64_t{first - hidden} * args.qk;
+    args.v = static_cast<const uint16_t*>(args.v) + int64_t{first - hidden} * args.vo;
+    args.n_keys -= first - hidden;
     int h = 0;
-    for (; h + 4 <= args.n_queries; h += 4) attend<4>(args, h);
+    for (; h + 4 <= args.n_queries; h += 4) attend<4>(args, h, hidden);
     switch (args.n_queries - h) {
-        case 3: attend<3>(args, h); break;
-        case 2: attend<2>(args, h); break;
-        case 1: attend<1>(args, h); break;
+        case 3: attend<3>(args, h, hidden); break;
+        case 2: attend<2>(args, h, hidden); break;
+        case 1: attend<1>(args, h, hidden); break;
         default: break;
     }
 }

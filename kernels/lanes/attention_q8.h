@@ -70,12 +70,29 @@ struct Share {
     float factor, scale;
 };
 
-// One row: from products with n_keys keys of the block to the codes p of their weights. kChunks * 16 >= n_keys.
+// What plain attention does not have; code for it is apart, so that it costs plain attention nothing.
+struct Special {
+    float softcap;
+    int hidden;  // keys at the beginning of the block that lie before the row's window
+};
+
+// Caps scores, and hides keys that lie before the window.
 template <int kChunks>
-[[gnu::noinline]] inline Share weigh(const int32_t* dots, int n_keys, const KeyBlock& block, const AttentionRows& rows, int row, uint8_t* p) {
+[[gnu::noinline]] inline void specialize(Lanes* s, const Special& special) {
+    alignas(64) float scores[16 * kChunks];
+    for (int i = 0; i < kChunks; ++i) store(scores + 16 * i, special.softcap > 0.0f ? softcapped(s[i], special.softcap) : s[i]);
+    for (int j = 0; j < special.hidden; ++j) scores[j] = kLowestScore;
+    for (int i = 0; i < kChunks; ++i) s[i] = load(scores + 16 * i);
+}
+
+// One row: from products with n_keys keys of the block to the codes p of their weights. kChunks * 16 >= n_keys.
+template <int kChunks, bool kPlain>
+[[gnu::noinline]] inline Share weigh(const int32_t* dots, int n_keys, const KeyBlock& block, const AttentionRows& rows, int row, uint8_t* p,
+                                     const Special& special) {
     const Lanes f = splat(rows.factors[row]);
     Lanes s[kChunks];
     for (int i = 0; i < kChunks; ++i) s[i] = mul(from_ints(dots + 16 * i), mul(load(block.k_scales + 16 * i), f));
+    if constexpr (!kPlain) specialize<kChunks>(s, special);
     if (n_keys < 16 * kChunks) {  // keys that this token does not see
         alignas(64) float last[16];
         store(last, s[kChunks - 1]);
@@ -102,16 +119,18 @@ template <int kChunks>
     return {factor, heaviest / 255.0f};
 }
 
-inline Share weigh_some(const int32_t* dots, int n_keys, const KeyBlock& block, const AttentionRows& rows, int row, uint8_t* p) {
-    if (n_keys > 48) return weigh<4>(dots, n_keys, block, rows, row, p);
+template <bool kPlain>
+inline Share weigh_some(const int32_t* dots, int n_keys, const KeyBlock& block, const AttentionRows& rows, int row, uint8_t* p,
+                        const Special& special) {
+    if (n_keys > 48) return weigh<4, kPlain>(dots, n_keys, block, rows, row, p, special);
     for (int i = 0; i < kKeyBlock; i += 16) store_u8(p + i, no_ints());
-    if (n_keys > 32) return weigh<3>(dots, n_keys, block, rows, row, p);
-    if (n_keys > 16) return weigh<2>(dots, n_keys, block, rows, row, p);
-    return weigh<1>(dots, n_keys, block, rows, row, p);
+    if (n_keys > 32) return weigh<3, kPlain>(dots, n_keys, block, rows, row, p, special);
+    if (n_keys > 16) return weigh<2, kPlain>(dots, n_keys, block, rows, row, p, special);
+    return weigh<1, kPlain>(dots, n_keys, block, rows, row, p, special);
 }
 
 // Rows first .. first + kRows - 1 with one block; the last of them sees n_keys of it, the one before as many or one less.
-template <class Dots, int kRows>
+template <class Dots, int kRows, bool kPlain>
 inline void attend_rows(const AttentionArgs& args, const AttentionRows& rows, const KeyBlock& block, int first, int begin) {
     alignas(64) int32_t dots[kRows * kKeyBlock];
     alignas(64) uint8_t p[kRows * kKeyBlock];
@@ -123,7 +142,9 @@ inline void attend_rows(const AttentionArgs& args, const AttentionRows& rows, co
     const int n_keys = seen(kRows - 1);
     Dots::template keys<kRows>(rows.queries, first, block.k, args.qk, (n_keys + 15) / 16, dots);
     for (int r = 0; r < kRows; ++r) {
-        shares[r] = weigh_some(dots + r * kKeyBlock, seen(r), block, rows, first + r, p + r * kKeyBlock);
+        const int before = kPlain || args.window == 0 ? 0 : args.n_keys + (first + r) / args.n_queries - args.window - begin;
+        const Special special{args.softcap, before > 0 ? before : 0};
+        shares[r] = weigh_some<kPlain>(dots + r * kKeyBlock, seen(r), block, rows, first + r, p + r * kKeyBlock, special);
     }
     for (int64_t column = 0; column < rows.padded_vo; column += 64) {
         const int n_columns = rows.padded_vo - column < 64 ? static_cast<int>(rows.padded_vo - column) : 64;
@@ -138,20 +159,38 @@ inline void attend_rows(const AttentionArgs& args, const AttentionRows& rows, co
     }
 }
 
+// All rows with all blocks that they see.
+template <class Dots, bool kPlain>
+inline void attend_blocks(const AttentionArgs& args, const AttentionRows& rows) {
+    const int64_t window = kPlain || args.window == 0 ? int64_t{1} << 32 : args.window;
+    const int64_t unseen = args.n_keys - window;  // keys that no token sees
+    for (int begin = unseen > 0 ? static_cast<int>(unseen) / kKeyBlock * kKeyBlock : 0; begin < args.n_keys + args.n_tokens - 1;
+         begin += kKeyBlock) {
+        const KeyBlock block(args, begin);
+        const int first_token = begin < args.n_keys ? 0 : begin - args.n_keys + 1;  // earlier ones do not see the block
+        int n = rows.n;
+        if constexpr (!kPlain) {  // nor do later ones, whose window begins behind it
+            const int64_t tokens = begin + kKeyBlock - unseen;
+            if (tokens < args.n_tokens) n = static_cast<int>(tokens) * args.n_queries;
+        }
+        int r = first_token * args.n_queries;
+        for (; r + 4 <= n; r += 4) attend_rows<Dots, 4, kPlain>(args, rows, block, r, begin);
+        switch (n - r) {
+            case 3: attend_rows<Dots, 3, kPlain>(args, rows, block, r, begin); break;
+            case 2: attend_rows<Dots, 2, kPlain>(args, rows, block, r, begin); break;
+            case 1: attend_rows<Dots, 1, kPlain>(args, rows, block, r, begin); break;
+            default: break;
+        }
+    }
+}
+
 template <class Dots>
 inline void attend_q8(const AttentionArgs& args) {
     const AttentionRows rows(args);
-    for (int begin = 0; begin < args.n_keys + args.n_tokens - 1; begin += kKeyBlock) {
-        const KeyBlock block(args, begin);
-        const int first_token = begin < args.n_keys ? 0 : begin - args.n_keys + 1;  // earlier ones do not see the block
-        int r = first_token * args.n_queries;
-        for (; r + 4 <= rows.n; r += 4) attend_rows<Dots, 4>(args, rows, block, r, begin);
-        switch (rows.n - r) {
-            case 3: attend_rows<Dots, 3>(args, rows, block, r, begin); break;
-            case 2: attend_rows<Dots, 2>(args, rows, block, r, begin); break;
-            case 1: attend_rows<Dots, 1>(args, rows, block, r, begin); break;
-            default: break;
-        }
+    if (args.window == 0 && args.softcap == 0.0f) {
+        attend_blocks<Dots, true>(args, rows);
+    } else {
+        attend_blocks<Dots, false>(args, rows);
     }
     for (int r = 0; r < rows.n; ++r) {
         const Lanes inverse = splat(1.0f / sum(load(rows.lanes + 16 * r)));

@@ -18,6 +18,7 @@ import gguf
 import numpy as np
 import pytest
 import sentencepiece
+import transformers
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from edgesdk.cloud.tokenizer import ArtifactTokenizer, import_tokenizer, to_tokenizers
@@ -296,6 +297,29 @@ def test_gemma_style(engine: Callable[[ArtifactTokenizer], Engine], lines: list[
     imported = saved(theirs, tmp_path, bos_token="<s>", eos_token="</s>")
     assert imported.header["space_prefix"] == "none"
     compare(engine(imported), theirs, lines)
+
+
+@pytest.mark.parametrize("family", ["qwen", "gemma", "mistral"])
+def test_the_families_as_transformers_builds_them(
+    engine: Callable[[ArtifactTokenizer], Engine], lines: list[bytes], tmp_path: Path, family: str
+) -> None:
+    """Normalizer, pre-tokenizer, decoder and special tokens are those of its classes; only the vocabulary is ours."""
+    trained = trained_byte_level(Q_PATTERN) if family == "qwen" else trained_sentencepiece()
+    model = json.loads(trained.to_str())["model"]
+    merges = [tuple(merge) for merge in model["merges"]]
+    named = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    if family == "qwen":
+        tokenizer = transformers.Qwen2Tokenizer(vocab=model["vocab"], merges=merges)
+        tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+    elif family == "gemma":
+        tokenizer = transformers.GemmaTokenizer(vocab=model["vocab"], merges=merges, **named)
+        tokenizer.add_special_tokens({"additional_special_tokens": ["<start_of_turn>", "<end_of_turn>"]})
+    else:
+        tokenizer = transformers.LlamaTokenizer(vocab=model["vocab"], merges=merges, **named)
+    tokenizer.save_pretrained(tmp_path)
+    imported = import_tokenizer(tmp_path)
+    assert imported.header["normalizer"] == ("nfc" if family == "qwen" else "none")
+    compare(engine(imported), Tokenizer.from_file(str(tmp_path / "tokenizer.json")), lines)
 
 
 def test_normalized_special_tokens_behind_a_prefix(

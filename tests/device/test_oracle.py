@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from device_artifacts import edge_run
 from reference_model import ReferenceModel
 from tiny_model import mix_bits, nested_ladder, tiny_config, write_random_artifact
 
@@ -22,6 +24,24 @@ SHAPES: dict[str, dict[str, Any]] = {
     "untied, biases": {"tied_head": False, "biases": True},
     "one key head": {"n_heads": 4, "n_kv_heads": 1, "head_dim": 16},
     "odd width": {"d_model": 72, "width": 168, "n_heads": 3, "n_kv_heads": 3, "head_dim": 24},
+    "normed heads": {"norms": ("qk_norm",), "windows": (9, None)},
+    "capped, two norms": {
+        "norms": ("post_norm",),
+        "windows": (None, 20),
+        "softcap": 1.5,
+        "logit_softcap": 2.0,
+        "activation": "gelu_tanh",
+        "biases": True,
+    },
+    "everything": {
+        "norms": ("post_norm", "qk_norm"),
+        "windows": (1, 12),
+        "softcap": 3.0,
+        "activation": "gelu_tanh",
+        "n_heads": 3,
+        "n_kv_heads": 3,
+        "head_dim": 24,
+    },
     "wide": {"d_model": 256, "width": 512, "n_heads": 8, "n_kv_heads": 4, "head_dim": 64, "vocab_size": 1000},
 }
 
@@ -69,6 +89,49 @@ def test_blocks_of_other_bits_equal_the_oracle(bits: int, tmp_path: Path) -> Non
     tokens = np.random.default_rng(bits).integers(0, 300, 9).tolist()
     expected = ReferenceModel(tmp_path / "tiny.edge", 1).logits(tokens)
     np.testing.assert_array_equal(load(tmp_path / "tiny.edge", level=1).logits(tokens), expected)
+
+
+WINDOWED: dict[str, Any] = {"norms": ("qk_norm",), "windows": (70, None, 5), "softcap": 20.0, "n_layers": 3}
+
+
+@pytest.mark.parametrize("kv_bits", [8, 16])
+@pytest.mark.parametrize("chunk", [1, 3, 50, 128])
+def test_windows_do_not_depend_on_how_tokens_are_cut(chunk: int, kv_bits: int, tmp_path: Path) -> None:
+    """Windows begin anywhere in a block of keys, end inside a chunk, and lie behind blocks that nothing sees."""
+    config = tiny_config(**WINDOWED)
+    write_random_artifact(tmp_path / "tiny.edge", config, nested_ladder(config))
+    tokens = np.random.default_rng(4).integers(0, 300, 300).tolist()
+    for level in (0, 2):
+        expected = load(tmp_path / "tiny.edge", level=level, threads=1, kv_bits=kv_bits, chunk=77).logits(tokens)
+        if kv_bits == 8:
+            np.testing.assert_array_equal(expected, ReferenceModel(tmp_path / "tiny.edge", level).logits(tokens))
+        model = load(tmp_path / "tiny.edge", level=level, threads=3, kv_bits=kv_bits, chunk=chunk)
+        np.testing.assert_array_equal(model.logits(tokens), expected)
+
+
+def test_a_window_forgets_what_lies_before_it(tmp_path: Path) -> None:
+    config = tiny_config(windows=(5,), n_layers=1)
+    write_random_artifact(tmp_path / "tiny.edge", config, nested_ladder(config))
+    model = load(tmp_path / "tiny.edge")
+    tokens = np.random.default_rng(4).integers(0, 300, 100).tolist()
+    last = model.logits(tokens)[-1]
+    assert np.array_equal(model.logits([7] * 95 + tokens[-5:])[-1], last)
+    assert not np.array_equal(model.logits([7] * 96 + tokens[-4:])[-1], last)
+
+
+@pytest.mark.parametrize("isa", ["reference", "avx2", "avxvnni", "avx512vnni", "neon", "dotprod", "i8mm"])
+@pytest.mark.parametrize("kv_bits", [8, 16])
+def test_windows_and_caps_do_not_depend_on_the_kernels(isa: str, kv_bits: int, tmp_path: Path) -> None:
+    config = tiny_config(**{**WINDOWED, "logit_softcap": 2.0, "activation": "gelu_tanh"})
+    write_random_artifact(tmp_path / "tiny.edge", config, nested_ladder(config))
+    arguments = ["bench", tmp_path / "tiny.edge", "--level", 1, "--prompt-tokens", 100, "--decode-tokens", 3]
+    arguments += ["--runs", 1, "--json", "--kv-bits", kv_bits]
+    forced = edge_run(*arguments, EDGE_ISA=isa)
+    if forced.returncode != 0:
+        assert isa in forced.stderr
+        pytest.skip(forced.stderr.strip())
+    hashes = [json.loads(run.stdout)["logits_hash"] for run in (forced, edge_run(*arguments))]
+    assert hashes[0] == hashes[1]
 
 
 def test_engine_is_within_the_int8_tolerance_of_the_float_model(artifact: Path) -> None:

@@ -56,7 +56,7 @@ void test_headers() {
         {"many values", container(many + "]}"), "4 million", EDGE_BAD_ARTIFACT},
         {"plain safetensors", container("{}"), "rule 1.6", EDGE_BAD_ARTIFACT},
         {"metadata of numbers", container(R"({"__metadata__":{"edge":7}})"), "rule 1.6", EDGE_BAD_ARTIFACT},
-        {"version 2", container(R"({"__metadata__":{"edge":"{\"format_version\":\"2.0\"}"}})"), "rule 1.7", EDGE_UNSUPPORTED},
+        {"version 3", container(R"({"__metadata__":{"edge":"{\"format_version\":\"3.0\"}"}})"), "rule 1.7", EDGE_UNSUPPORTED},
         {"version one", container(R"({"__metadata__":{"edge":"{\"format_version\":\"one\"}"}})"), "rule 1.7", EDGE_BAD_ARTIFACT},
         {"invalid UTF-8", container("{\"\xff\xfe\":1}"), "rule 1.1", EDGE_BAD_ARTIFACT},
     };

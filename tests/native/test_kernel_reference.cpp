@@ -132,6 +132,10 @@ struct ExactAttention {
     const std::vector<float>& q;
     int n_queries, n_keys, qk, vo;
     bool is_q8;
+    int window;
+    float softcap;
+
+    double capped(double score) const { return softcap > 0 ? softcap * std::tanh(score / softcap) : score; }
 
     double value_scale(int key) const {
         double largest = 0;
@@ -140,13 +144,14 @@ struct ExactAttention {
     }
 
     void compare(int token, int seen, const float* out) const {
+        const int begin = window && seen > window ? seen - window : 0;
         for (int h = 0; h < n_queries; ++h) {
             const float* query = q.data() + (token * n_queries + h) * qk;
             std::vector<double> s(static_cast<size_t>(seen)), magnitudes(s), shifts(s);
             double largest = 0, total = 0;
             for (int c = 0; c < qk; ++c) largest = std::max(largest, std::fabs(static_cast<double>(query[c])));
             const double step = is_q8 ? largest / 127 * 0.50001 : 0.0;
-            for (int j = 0; j < seen; ++j) {
+            for (int j = begin; j < seen; ++j) {
                 for (int c = 0; c < qk; ++c) {
                     const double key = k[size_t(j * qk + c)] * 0.25;
                     s[size_t(j)] += query[c] * key;
@@ -154,11 +159,13 @@ struct ExactAttention {
                     shifts[size_t(j)] += step * std::fabs(key);
                 }
             }
-            const double most = *std::max_element(s.begin(), s.end());
+            for (double& each : s) each = capped(each);
+            const double most = *std::max_element(s.begin() + begin, s.end());
             const double spread = *std::max_element(magnitudes.begin(), magnitudes.end());
             const double score_error = *std::max_element(shifts.begin(), shifts.end());
-            for (double& each : s) total += each = std::exp(each - most);
-            const double rounding = 2 * (spread * (qk / 16 + 12) * kEps + 4 * kEps) + (seen + 20) * kEps;
+            for (int j = 0; j < seen; ++j) total += s[size_t(j)] = j < begin ? 0.0 : std::exp(s[size_t(j)] - most);
+            // a capped score has the absolute error of 1 - 2 / (1 + e): four roundings of values up to 2, and edge_exp
+            const double rounding = 2 * (spread * (qk / 16 + 12) * kEps + 4 * kEps + 14 * kEps * softcap) + (seen + 20) * kEps;
             const double relative = std::expm1(2 * score_error) + rounding * std::exp(2 * score_error) + (is_q8 ? 20 * kEps : 0.0);
             for (int c = 0; c < vo; ++c) {
                 double exact = 0, bound = 0;
@@ -190,7 +197,9 @@ void test_attention(bool is_q8) {
         std::vector<float> work(size_t(std::max(attention_q8_work(n_tokens * n_queries, qk, vo), attention_f16_work(n_queries, all_keys))));
         std::vector<int8_t> k_codes(held * size_t(qk)), v_codes(held * size_t(padded_values(vo)));
         std::vector<uint16_t> k_halves(held * size_t(qk)), v_halves(held * size_t(vo)), k_scales(held), v_scales(held);
-        ExactAttention exact{{}, {}, q, n_queries, all_keys, qk, vo, is_q8};
+        const int window = i % 2 == 0 ? 0 : random.between(1, 100);
+        const float softcap = i % 3 == 0 ? 2.0f : 0.0f;
+        ExactAttention exact{{}, {}, q, n_queries, all_keys, qk, vo, is_q8, window, softcap};
         for (int j = 0; j < all_keys; ++j) {
             for (const bool is_key : {true, false}) {
                 const int n = is_key ? qk : vo;
@@ -211,7 +220,7 @@ void test_attention(bool is_q8) {
         const void* v = is_q8 ? static_cast<const void*>(v_codes.data()) : v_halves.data();
         (is_q8 ? ops().attention_q8 : ops().attention_f16)({q.data(), k, k_scales.data(), v, v_scales.data(), work.data(),
                                                              out.data(), n_queries * qk, n_queries * vo, 0.25f, n_tokens, n_queries,
-                                                             n_keys, qk, vo});
+                                                             n_keys, qk, vo, window, softcap});
         for (int t = 0; t < n_tokens; ++t) exact.compare(t, n_keys + t, out.data() + t * n_queries * vo);
     }
 }
@@ -238,6 +247,30 @@ void test_rms_norm_and_silu() {
     ops().silu_mul(gate, ones, 8);
     check(gate[0] == 0.0f && gate[1] == 200.0f && std::fabs(gate[2]) < 1e-30f && gate[3] == 1e38f && std::isfinite(gate[4]),
           "silu far from zero");
+}
+
+void test_gelu_and_softcap() {
+    Random random(51);
+    const std::vector<float> x = random.reals(640, 6.0f), up = random.reals(640, 2.0f);
+    std::vector<float> gate = x, capped = x;
+    ops().gelu_mul(gate.data(), up.data(), 640);
+    ops().softcap(capped.data(), 3.0f, 639);
+    check(capped[639] == x[639], "softcap writes n values");
+    for (size_t i = 0; i < 639; ++i) {
+        const double g = x[i], u = std::sqrt(2 / std::acos(-1.0)) * (g + 0.044715 * g * g * g);
+        // roundings of u's terms shift the exponent by up to 4 of its own size
+        const double gelu = 0.5 * g * (1 + std::tanh(u)) * up[i], magnitude = std::fabs(g * up[i] / (1 + std::exp(-2 * u)));
+        check(std::fabs(gate[i] - gelu) <= magnitude * kEps * (10 + 8 * std::fabs(u)), "gelu_mul against double");
+        check(std::fabs(capped[i] - 3 * std::tanh(g / 3)) <= 3 * kEps * 14, "softcap against double");
+    }
+    float far[8] = {0.0f, 200.0f, -200.0f, 1e38f, -1e38f, 0.0f, 0.0f, 0.0f};
+    const float ones[8] = {1, 1, 1, 1, 1, 1, 1, 1};
+    ops().gelu_mul(far, ones, 8);
+    check(far[0] == 0.0f && far[1] == 200.0f && std::fabs(far[2]) < 1e-30f && far[3] == 1e38f && std::fabs(far[4]) <= 1.0f,
+          "gelu far from zero");
+    float ends[3] = {1e38f, -1e38f, 0.0f};
+    ops().softcap(ends, 30.0f, 3);
+    check(ends[0] == 30.0f && ends[1] == -30.0f && ends[2] == 0.0f, "softcap far from zero");
 }
 
 // Straight from SPEC.md section 3: where element r of head h stands, and which pairs turn together.
@@ -322,6 +355,7 @@ int main() {
     test_attention(true);
     test_attention(false);
     test_rms_norm_and_silu();
+    test_gelu_and_softcap();
     test_rope();
     test_embed_and_stores();
     std::printf("%d failures\n", failures());

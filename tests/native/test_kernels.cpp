@@ -154,9 +154,12 @@ void compare_attention(attention_q8_t* kernel, attention_q8_t* reference, const 
         const int n_queries = random.between(1, 9), n_keys = i % 5 == 0 ? i / 5 + 1 : random.between(1, 200);
         const int n_tokens = i % 3 == 0 ? 1 : random.between(1, 12), qk = 8 * random.between(1, 20), vo = 8 * random.between(1, 20);
         AttentionData data(n_tokens, n_queries, n_keys, qk, vo, is_q8, i % 2 == 0 ? 1.0f : 40.0f, random);
+        if (i % 4 > 1) data.args.window = i % 7 == 0 ? 1 : random.between(1, 160);
+        if (i % 5 > 2) data.args.softcap = i % 2 == 0 ? 50.0f : 0.5f;
         check(same(data.run(reference), data.run(kernel)),
               std::string(name) + ": tokens " + std::to_string(n_tokens) + ", queries " + std::to_string(n_queries) + ", keys " +
-                  std::to_string(n_keys) + ", qk " + std::to_string(qk) + ", vo " + std::to_string(vo));
+                  std::to_string(n_keys) + ", qk " + std::to_string(qk) + ", vo " + std::to_string(vo) + ", window " +
+                  std::to_string(data.args.window) + ", softcap " + std::to_string(data.args.softcap));
     }
 }
 
@@ -178,16 +181,31 @@ void compare_rms_norm(rms_norm_t* kernel, const char* name) {
     }
 }
 
-void compare_silu_mul(silu_mul_t* kernel, const char* name) {
+void compare_gated(silu_mul_t* kernel, silu_mul_t* reference, const char* name) {
     Random random(6);
     const float sizes[] = {1.0f, 20.0f, 100.0f, 1e30f, 1e-30f};
     for (int n = 8; n < 2000; n += 40) {
         std::vector<float> gate = random.reals(size_t(n), sizes[n / 8 % 5]);
         const std::vector<float> up = random.reals(size_t(n), 3.0f);
         std::vector<float> expected = gate;
-        silu_mul_reference(expected.data(), up.data(), n);
+        reference(expected.data(), up.data(), n);
         kernel(gate.data(), up.data(), n);
         check(same(gate, expected), std::string(name) + ": n " + std::to_string(n));
+    }
+}
+
+void compare_silu_mul(silu_mul_t* kernel, const char* name) { compare_gated(kernel, silu_mul_reference, name); }
+void compare_gelu_mul(gelu_mul_t* kernel, const char* name) { compare_gated(kernel, gelu_mul_reference, name); }
+
+void compare_softcap(softcap_t* kernel, const char* name) {
+    Random random(8);
+    const float sizes[] = {1.0f, 20.0f, 300.0f, 1e30f, 1e-30f};
+    for (int n = 1; n < 200; ++n) {
+        std::vector<float> x = random.reals(size_t(n) + 1, sizes[n % 5]);
+        std::vector<float> expected = x;
+        softcap_reference(expected.data(), 30.0f, n);
+        kernel(x.data(), 30.0f, n);
+        check(same(x, expected), std::string(name) + ": n " + std::to_string(n));
     }
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -68,6 +69,21 @@ def _print_model(artifact: Artifact) -> None:
     typer.echo(f"{model['name']} ({model['family']}), format {artifact.edge['format_version']}")
     sizes = f"d_model {model['d_model']}, vocabulary {model['vocab_size']}, context {model['max_context']}"
     typer.echo(f"{sizes}; blocks: {blocks}")
+    for line in _traits(model["blocks"]):
+        typer.echo(line)
+
+
+def _traits(blocks: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What a reader of the ladder may wonder about, one line each."""
+    windows = sorted({block["window"] for block in blocks if "window" in block})
+    lines = []
+    if windows:
+        n_slide = sum("window" in block for block in blocks)
+        sizes = ", ".join(map(str, windows))
+        lines.append(f"{n_slide} attention blocks see the last {sizes} tokens; the key/value cache keeps all of them")
+    if any(block.get("qk_norm") for block in blocks):
+        lines.append("query and key heads stay whole at every level (axis qk): QK-norm divides by all their elements")
+    return lines
 
 
 def print_ladder(artifact: Artifact) -> None:

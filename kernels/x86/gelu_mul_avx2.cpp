@@ -1,0 +1,10 @@
+#include "kernels/x86/lanes_avx2.h"
+#include "kernels/lanes/gelu_mul.h"
+
+namespace edge {
+
+gelu_mul_t gelu_mul_avx2;
+
+void gelu_mul_avx2(float* gate, const float* up, int64_t n) { gelu_mul_row(gate, up, n); }
+
+}  // namespace edge
