@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -130,8 +130,8 @@ def test_windows_and_caps_do_not_depend_on_the_kernels(isa: str, kv_bits: int, t
     if forced.returncode != 0:
         assert isa in forced.stderr
         pytest.skip(forced.stderr.strip())
-    hashes = [json.loads(run.stdout)["logits_hash"] for run in (forced, edge_run(*arguments))]
-    assert hashes[0] == hashes[1]
+    hashes = [re.findall(r'"logits_hash": ?"(\w+)"', run.stdout) for run in (forced, edge_run(*arguments))]
+    assert hashes[0] == hashes[1] != []
 
 
 def test_engine_is_within_the_int8_tolerance_of_the_float_model(artifact: Path) -> None:
