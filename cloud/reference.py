@@ -3,7 +3,7 @@
 Weights are kept in their natural order: q (n_heads, qk, d_model), k and v (n_kv_heads, size, d_model),
 o (d_model, n_heads, vo), inv_freq (n_kv_heads, qk / 2) with RoPE halves at j and j + qk / 2; gate, up (width, d_model),
 down (d_model, width); norm and bias (d_model,); q_bias, k_bias, gate_bias, up_bias like their weights without
-d_model.
+d_model. Those of a state-space mixer: see `ssm`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from edgesdk.cloud.families.blocks import Attention, Block, Mlp, ModelConfig
+from edgesdk.cloud.families.blocks import Attention, Block, Mlp, ModelConfig, Ssm
+from edgesdk.cloud.products import Tap, multiply, see
+from edgesdk.cloud.ssm import load_ssm, mask_ssm, run_ssm, slice_ssm
 
 __all__ = [
     "MATRICES",
@@ -32,13 +34,10 @@ __all__ = [
     "slice_block",
 ]
 
-MATRICES = ("q", "k", "v", "o", "gate", "up", "down")
+MATRICES = ("q", "k", "v", "o", "gate", "up", "down", "z", "x", "b", "c", "out")
 """Names of the weights that are multiplied with activations; the others are vectors."""
 
 BlockWeights = Mapping[str, Tensor]
-
-Tap = Callable[[str, Tensor], Tensor]
-"""Sees (and may replace) inner activations: input, q, k, v, z (batch, tokens, heads, size), hidden, output."""
 
 
 class TensorSource(Protocol):
@@ -55,6 +54,8 @@ def load_block(source: TensorSource, block: Block) -> dict[str, Tensor]:
     A value bias becomes a constant of the output, since attention weights sum to 1: bias += sum_h o_h v_bias.
     """
     read = {role: source.tensor(name) for role, name in block.sources.items()}
+    if isinstance(block, Ssm):
+        return load_ssm(block, read)
     if isinstance(block, Mlp):
         return {("bias" if role == "down_bias" else role): tensor for role, tensor in read.items()}
     weights = {"norm": read["norm"]}
@@ -80,6 +81,8 @@ def load_block(source: TensorSource, block: Block) -> dict[str, Tensor]:
 
 def slice_block(block: Block, weights: BlockWeights, kept: Sequence[int]) -> dict[str, Tensor]:
     """The block's weights at a level: a prefix of every axis (of RoPE pairs on the qk axis)."""
+    if isinstance(block, Ssm):
+        return slice_ssm(weights, kept)
     out = dict(weights)
     if isinstance(block, Mlp):
         (width,) = kept
@@ -99,6 +102,8 @@ def slice_block(block: Block, weights: BlockWeights, kept: Sequence[int]) -> dic
 
 def mask_block(block: Block, weights: BlockWeights, kept: Sequence[int]) -> dict[str, Tensor]:
     """The full-size block with everything that the level gives up set to zero; computes the same as `slice_block`."""
+    if isinstance(block, Ssm):
+        return mask_ssm(weights, kept)
     out = dict(weights)
     if isinstance(block, Mlp):
         out["down"] = weights["down"] * (torch.arange(block.width) < kept[0])
@@ -127,11 +132,14 @@ def run_block(block: Block, weights: BlockWeights, x: Tensor, norm_eps: float, t
 
     Products are computed in the dtype of the weights (bfloat16 is allowed), everything else in the dtype of x.
     """
-    normed = _see(tap, "input", F.rms_norm(x, x.shape[-1:], weights["norm"].to(x.dtype), norm_eps))
-    output = _mlp(weights, normed, tap) if isinstance(block, Mlp) else _attention(block, weights, normed, tap)
+    normed = see(tap, "input", F.rms_norm(x, x.shape[-1:], weights["norm"].to(x.dtype), norm_eps))
+    if isinstance(block, Ssm):
+        output = run_ssm(block, weights, normed, norm_eps, tap)
+    else:
+        output = _mlp(weights, normed, tap) if isinstance(block, Mlp) else _attention(block, weights, normed, tap)
     if "bias" in weights:
         output = output + weights["bias"]
-    return x + _see(tap, "output", output)
+    return x + see(tap, "output", output)
 
 
 def _attention(block: Attention, weights: BlockWeights, x: Tensor, tap: Tap | None) -> Tensor:
@@ -140,8 +148,8 @@ def _attention(block: Attention, weights: BlockWeights, x: Tensor, tap: Tap | No
 
     def project(role: str) -> Tensor:
         heads, size, _ = weights[role].shape
-        y = _multiply(x, weights[role].flatten(0, 1)).unflatten(-1, (heads, size))
-        return _see(tap, role, y + weights[f"{role}_bias"] if f"{role}_bias" in weights else y)
+        y = multiply(x, weights[role].flatten(0, 1)).unflatten(-1, (heads, size))
+        return see(tap, role, y + weights[f"{role}_bias"] if f"{role}_bias" in weights else y)
 
     q, k, v = project("q"), project("k"), project("v")
     repeats = block.n_heads // block.n_kv_heads
@@ -151,8 +159,8 @@ def _attention(block: Attention, weights: BlockWeights, x: Tensor, tap: Tap | No
     k = _rotate(k, angle).repeat_interleave(repeats, dim=2).transpose(1, 2)
     v = v.repeat_interleave(repeats, dim=2).transpose(1, 2)
     z = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=block.softmax_scale).transpose(1, 2)
-    z = _see(tap, "z", z)
-    return _multiply(z.flatten(-2), weights["o"].flatten(1))
+    z = see(tap, "z", z)
+    return multiply(z.flatten(-2), weights["o"].flatten(1))
 
 
 def _rotate(x: Tensor, angle: Tensor) -> Tensor:
@@ -164,20 +172,11 @@ def _rotate(x: Tensor, angle: Tensor) -> Tensor:
 
 def _mlp(weights: BlockWeights, x: Tensor, tap: Tap | None) -> Tensor:
     def project(role: str) -> Tensor:
-        y = _multiply(x, weights[role])
+        y = multiply(x, weights[role])
         return y + weights[f"{role}_bias"] if f"{role}_bias" in weights else y
 
-    hidden = _see(tap, "hidden", F.silu(project("gate")) * project("up"))
-    return _multiply(hidden, weights["down"])
-
-
-def _multiply(x: Tensor, weight: Tensor) -> Tensor:
-    """x weight^T in the weight's dtype, returned in the dtype of x."""
-    return (x.to(weight.dtype) @ weight.T).to(x.dtype)
-
-
-def _see(tap: Tap | None, name: str, value: Tensor) -> Tensor:
-    return value if tap is None else tap(name, value)
+    hidden = see(tap, "hidden", F.silu(project("gate")) * project("up"))
+    return multiply(hidden, weights["down"])
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from edgesdk.errors import EdgeError
 
 __all__ = ["FORMAT_VERSION", "PAGE_BYTES", "ArtifactWriter", "Piece"]
 
-FORMAT_VERSION = "1.3"
+FORMAT_VERSION = "1.4"
 PAGE_BYTES = 4096
 _HUGE_PAGE_BYTES = 2 << 20
 _ALIGNMENT = 64

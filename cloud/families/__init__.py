@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgesdk.cloud.families.blocks import ModelConfig, expected_tensors
 from edgesdk.cloud.families.llama import llama_config
+from edgesdk.cloud.families.mamba2 import mamba2_config
 from edgesdk.errors import ModelError
 
 if TYPE_CHECKING:  # declarations need no torch
@@ -32,7 +33,10 @@ class Family:
     tensors: Callable[[ModelConfig], dict[str, tuple[int, ...]]] = expected_tensors
 
 
-FAMILIES = (Family("llama", ("llama", "mistral"), llama_config),)
+FAMILIES = (
+    Family("llama", ("llama", "mistral"), llama_config),
+    Family("mamba2", ("mamba2",), mamba2_config),
+)
 
 _RECOMPUTED = re.compile(r".*\.rotary_emb\.(inv_freq|cos_cached|sin_cached)")  # buffers that older checkpoints saved
 

@@ -29,7 +29,7 @@ struct Level {  // SPEC section 6
     uint64_t file_bytes = 0;
     double perplexity = 0;  // NaN: not measured
     double kl = 0;
-    std::vector<std::array<int32_t, 2>> allocation;  // per block: {qk, vo} or {width, 0}
+    std::vector<std::array<int32_t, 2>> allocation;  // per block: {qk, vo}, {width, 0} or {state, head}
 };
 
 constexpr bool has_codebook(int32_t bits) { return bits == 2 || bits == 3 || bits == 4; }
@@ -53,9 +53,18 @@ struct Axis {
     int32_t quantum = 0;
 };
 
-enum class BlockKind { attention, mlp };
+enum class BlockKind { attention, mlp, ssm };
 enum AttentionWeight { kQ, kK, kV, kO };
 enum MlpWeight { kGate, kUp, kDown };
+enum SsmWeight { kZ, kX, kB, kC, kOut };
+
+struct SsmSpec {  // of a block of kind ssm
+    int32_t n_groups = 0, norm_groups = 0;
+    int32_t conv_kernel = 0;
+    float step_least = 0, step_most = 0;
+    std::vector<VectorPiece> dt, dt_bias, a, d;   // one each, level 0
+    std::vector<VectorPiece> conv[3], gain;       // of x, b, c
+};
 
 struct BlockSpec {  // SPEC section 3; pieces are in file order
     BlockKind kind = BlockKind::mlp;
@@ -63,11 +72,12 @@ struct BlockSpec {  // SPEC section 3; pieces are in file order
     int32_t n_heads = 0;
     int32_t n_kv_heads = 0;
     float softmax_scale = 0;
-    Axis axes[2];                                 // {qk, vo} or {width}
-    std::vector<PanelPiece> weights[4];           // by AttentionWeight or MlpWeight
+    Axis axes[2];                                 // {qk, vo}, {width} or {state, head}
+    std::vector<PanelPiece> weights[5];           // by AttentionWeight, MlpWeight or SsmWeight
     std::vector<VectorPiece> norm;                // one, level 0
     std::vector<VectorPiece> inv_freq;            // attention
-    std::vector<VectorPiece> row_bias[2];         // of q, k or gate, up; empty: none
+    std::vector<VectorPiece> row_bias[4];         // of q, k; gate, up; or z, x, b, c; empty: none
+    SsmSpec ssm;
     std::vector<VectorPiece> bias;                // F16; a level uses at most one
 };
 

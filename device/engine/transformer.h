@@ -1,10 +1,11 @@
-// The forward pass of the llama kind: blocks of attention and gated MLP around a residual.
+// The forward pass: blocks of attention, gated MLP and Mamba-2 mixers around a residual.
 #pragma once
 #include <atomic>
 #include <cstdint>
 #include <initializer_list>
 
 #include "kv_cache.h"
+#include "state_cache.h"
 #include "threads.h"
 #include "weights.h"
 #include "workspace.h"
@@ -15,11 +16,11 @@ namespace edge {
 // the number of threads nor on how tokens are cut into calls.
 class Transformer {
 public:
-    Transformer(const Weights& weights, const KvCache& cache, Workspace& workspace, ThreadPool& pool)
-        : weights_(weights), cache_(cache), work_(workspace), pool_(pool) {}
+    Transformer(const Weights& weights, const KvCache& cache, const StateCache& states, Workspace& workspace, ThreadPool& pool)
+        : weights_(weights), cache_(cache), states_(states), work_(workspace), pool_(pool) {}
 
     // Pushes n <= workspace.n tokens through all blocks, as positions position .. position + n - 1, and stores their keys
-    // and values. Returns false, leaving nothing usable behind, when `cancelled` became true.
+    // and values; mixers must have seen the tokens before them, once each. Returns false, leaving nothing usable behind, when `cancelled` became true.
     bool forward(const int32_t* tokens, int n, int64_t position, const std::atomic<bool>& cancelled);
 
     // Logits of tokens first .. first + n - 1 of the last chunk: (n, vocab_size). Call it once per chunk.
@@ -42,9 +43,13 @@ private:
     void turn_and_store(const Block& block, int index, int token, int64_t position, int thread);
     void attend(const Block& block, int index, int head, int token, int n, int64_t position, int thread);
     void mlp(const Block& block, int n);
+    void ssm(const Block& block, int index, int n);  // these three: transformer_ssm.cpp
+    void step_sizes(const SsmBlock& ssm, int n);
+    void convolve(const SsmBlock& ssm, const StateCache::Mixer& memory, int n);
 
     const Weights& weights_;
     const KvCache& cache_;
+    const StateCache& states_;
     Workspace& work_;
     ThreadPool& pool_;
     bool has_output_ = false;             // y holds a block's output that x lacks
