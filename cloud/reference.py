@@ -64,6 +64,11 @@ def load_block(source: TensorSource, block: Block) -> dict[str, Tensor]:
         weights[role] = read[role].reshape(heads, size, -1)
         if f"{role}_bias" in read:
             weights[f"{role}_bias"] = read[f"{role}_bias"].reshape(heads, size)
+        if role != "v" and block.rotary_dim:
+            order = _halves(block)
+            for name in (role, f"{role}_bias"):
+                if name in weights:
+                    weights[name] = weights[name][:, order]
         if role != "v" and block.rotary_scale != 1.0:  # yarn scales cos and sin: the same as scaling q and k
             for name in (role, f"{role}_bias"):
                 if name in weights:
@@ -77,6 +82,16 @@ def load_block(source: TensorSource, block: Block) -> dict[str, Tensor]:
         constant = torch.einsum("dhs,hs->d", weights["o"].double(), value.double()).float()
         weights["bias"] = weights["bias"] + constant if "bias" in weights else constant
     return weights
+
+
+def _halves(block: Attention) -> Tensor:
+    """Where each element of a head comes from when only the first rotary_dim are rotated, as halves of their own.
+
+    The others make pairs that do not turn, so that all pairs lie at j and j + head_dim / 2.
+    """
+    halves = torch.arange(block.rotary_dim).chunk(2)
+    rest = torch.arange(block.rotary_dim, block.head_dim).chunk(2)
+    return torch.cat([halves[0], rest[0], halves[1], rest[1]])
 
 
 def slice_block(block: Block, weights: BlockWeights, kept: Sequence[int]) -> dict[str, Tensor]:

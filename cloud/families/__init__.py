@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from edgesdk.cloud.families.bamba import bamba_config
 from edgesdk.cloud.families.blocks import ModelConfig, expected_tensors
 from edgesdk.cloud.families.llama import llama_config
 from edgesdk.cloud.families.mamba2 import mamba2_config
@@ -36,6 +37,7 @@ class Family:
 FAMILIES = (
     Family("llama", ("llama", "mistral"), llama_config),
     Family("mamba2", ("mamba2",), mamba2_config),
+    Family("bamba", ("bamba",), bamba_config),
 )
 
 _RECOMPUTED = re.compile(r".*\.rotary_emb\.(inv_freq|cos_cached|sin_cached)")  # buffers that older checkpoints saved

@@ -60,6 +60,7 @@ class Attention:
     rotary_scale: float  # factor on cos and sin (yarn); folded into the q and k weights by the compiler
     sources: Mapping[str, str] = field(repr=False)  # checkpoint names: norm, q k v o, and q_bias ... o_bias or none
     kind: str = "attention"
+    rotary_dim: int = 0  # elements of a head that the checkpoint rotates, the first ones; 0: all of them
 
     @property
     def axes(self) -> tuple[Axis, ...]:

@@ -12,7 +12,7 @@ from edgesdk.cloud.families.blocks import Attention, Block, Mlp, ModelConfig
 from edgesdk.cloud.families.fields import Fields
 from edgesdk.cloud.families.rope import rope_frequencies
 
-__all__ = ["llama_config"]
+__all__ = ["llama_config", "projections"]
 
 _SIZE_MULTIPLE = 8  # of d_model, head_dim and the MLP's width: columns of a panel (SPEC.md 4.1)
 
@@ -51,10 +51,10 @@ def llama_config(config: Mapping[str, Any]) -> ModelConfig:
                 softmax_scale=head_dim**-0.5,
                 inv_freq=inv_freq,
                 rotary_scale=rotary_scale,
-                sources=_sources(f"{layer}.input_layernorm", f"{layer}.self_attn", "qkvo", attention_bias),
+                sources=projections(f"{layer}.input_layernorm", f"{layer}.self_attn", "qkvo", attention_bias),
             )
         )
-        mlp_sources = _sources(f"{layer}.post_attention_layernorm", f"{layer}.mlp", ("gate", "up", "down"), mlp_bias)
+        mlp_sources = projections(f"{layer}.post_attention_layernorm", f"{layer}.mlp", ("gate", "up", "down"), mlp_bias)
         blocks.append(Mlp(name=f"blk.{i}.mlp", width=width, activation=activation, sources=mlp_sources))
     return ModelConfig(
         family="llama",
@@ -70,8 +70,8 @@ def llama_config(config: Mapping[str, Any]) -> ModelConfig:
     )
 
 
-def _sources(norm: str, module: str, roles: tuple[str, ...] | str, bias: bool) -> dict[str, str]:
-    """role -> tensor name; `q` is q_proj, `q_bias` its bias."""
+def projections(norm: str, module: str, roles: tuple[str, ...] | str, bias: bool) -> dict[str, str]:
+    """Tensor names by role: `norm`; for a role as `q` MODULE.q_proj.weight, and `q_bias` where there are biases."""
     sources = {"norm": f"{norm}.weight"}
     for role in roles:
         sources[role] = f"{module}.{role}_proj.weight"
