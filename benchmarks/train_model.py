@@ -23,9 +23,9 @@ from debian_text import DebianText, read_debian_text
 from f32_gguf import write_f32_gguf
 from figures import BENCH
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-__all__ = ["Training", "train_bench_model"]
+__all__ = ["Training", "train", "train_bench_model", "write_tokenizer"]
 
 FOLDER = BENCH.parent / "bench-model"
 _END = "<|endoftext|>"
@@ -56,13 +56,11 @@ def train_bench_model(
     """Trains, writes everything into `folder` and returns what model.json says."""
     hf = folder / "hf"
     hf.mkdir(parents=True, exist_ok=True)
-    tokenizer = _train_tokenizer(text.training, settings.vocab_size)
-    tokenizer.save(str(hf / "tokenizer.json"))
-    names = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": _END, "eos_token": _END}
-    (hf / "tokenizer_config.json").write_text(json.dumps(names), "utf-8")
-    tokens = torch.tensor(tokenizer.encode(text.training).ids)
+    tokens = write_tokenizer(text.training, settings.vocab_size, hf)
     begin = time.perf_counter()
-    model, loss = _train(tokens, settings, report)
+    torch.manual_seed(settings.seed)
+    model = LlamaForCausalLM(_llama(settings))
+    loss = train(model, tokens, settings, report)
     model.save_pretrained(hf)
     write_f32_gguf(hf, folder / "model-f32.gguf")
     (folder / "test.txt").write_text(text.held_out, "utf-8")
@@ -80,8 +78,8 @@ def train_bench_model(
     return details
 
 
-def _train_tokenizer(text: str, vocab_size: int) -> Tokenizer:
-    """Byte-level BPE, as llama.cpp calls gpt-2."""
+def write_tokenizer(text: str, vocab_size: int, folder: Path) -> torch.Tensor:
+    """Trains a byte-level BPE, as llama.cpp calls gpt-2, writes its files and returns the text's tokens."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -90,13 +88,14 @@ def _train_tokenizer(text: str, vocab_size: int) -> Tokenizer:
         vocab_size=vocab_size, special_tokens=[_END], initial_alphabet=alphabet, show_progress=False
     )
     tokenizer.train_from_iterator(text.split("\n\n"), trainer)
-    return tokenizer
+    tokenizer.save(str(folder / "tokenizer.json"))
+    names = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": _END, "eos_token": _END}
+    (folder / "tokenizer_config.json").write_text(json.dumps(names), "utf-8")
+    return torch.tensor(tokenizer.encode(text).ids)
 
 
-def _train(tokens: torch.Tensor, settings: Training, report: Callable[[str], None]) -> tuple[LlamaForCausalLM, float]:
-    """AdamW with warm-up and a cosine; sequences begin anywhere. Returns the mean loss of the last steps, too."""
-    torch.manual_seed(settings.seed)
-    config = LlamaConfig(
+def _llama(settings: Training) -> LlamaConfig:
+    return LlamaConfig(
         vocab_size=settings.vocab_size,
         hidden_size=settings.d_model,
         intermediate_size=settings.width,
@@ -110,7 +109,11 @@ def _train(tokens: torch.Tensor, settings: Training, report: Callable[[str], Non
         bos_token_id=0,
         eos_token_id=0,
     )
-    model = LlamaForCausalLM(config)
+
+
+def train(model: PreTrainedModel, tokens: torch.Tensor, settings: Training, report: Callable[[str], None]) -> float:
+    """AdamW with warm-up and a cosine; sequences begin anywhere. Returns the mean loss of the last steps."""
+    model.train()
     matrices = [p for p in model.parameters() if p.ndim == 2]
     vectors = [p for p in model.parameters() if p.ndim != 2]
     groups = [{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}]
@@ -137,7 +140,8 @@ def _train(tokens: torch.Tensor, settings: Training, report: Callable[[str], Non
         if step % _REPORT_STEPS == 0:
             mean, seconds = sum(losses) / len(losses), time.perf_counter() - begin
             report(f"step {step}/{settings.steps}: loss {mean:.3f}, {seconds:.0f} s")
-    return model.eval(), sum(losses) / len(losses)
+    model.eval()
+    return sum(losses) / len(losses)
 
 
 def main() -> None:

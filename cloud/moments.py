@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from edgesdk.cloud.ssm import CHUNK_TOKENS
+
 __all__ = ["SINK_TOKENS", "Moments", "MomentsAccumulator"]
 
 SINK_TOKENS = 4
@@ -21,6 +23,8 @@ class Moments:
     input: (d_model, d_model) of the normed block input
     attention: z (n_heads * head_dim, same), z_mean (n_heads, head_dim), v (n_kv_heads, head_dim, head_dim),
         q_energy (n_heads, head_dim / 2), k_energy (n_kv_heads, head_dim / 2): of RoPE pairs
+    ssm: hidden (n_heads * head_dim, same), hidden_mean (n_heads, head_dim), b_energy (n_heads, state): of dt b,
+        c_energy (n_groups, state), states (n_heads, head_dim, head_dim): summed over n, seen once a chunk
     mlp: hidden (width, width), hidden_mean (width,)
     output_mean: (d_model,) of what the block adds
     similarity: mean cosine between the residual stream before and after the block
@@ -41,6 +45,7 @@ class MomentsAccumulator:
         self._n_tokens = 0
         self._n_mean_tokens = 0
         self._similarity = 0.0
+        self._steps = torch.empty(0)
 
     def tap(self, name: str, value: Tensor) -> Tensor:
         """A `reference.Tap`."""
@@ -55,6 +60,16 @@ class MomentsAccumulator:
             self._add(f"{name}_mean", value[:, SINK_TOKENS:].sum(dim=(0, 1)))
         if name == "v":
             self._add(name, torch.einsum("nhi,nhj->hij", flat, flat))
+        if name == "dt":
+            self._steps = flat.square()
+        if name == "b":
+            squares, groups = flat.square(), flat.shape[1]
+            steps = self._steps.reshape(len(flat), groups, -1)
+            self._add("b_energy", torch.einsum("tgh,tgn->ghn", steps, squares).flatten(0, 1))
+        if name == "c":
+            self._add("c_energy", flat.square().sum(0))
+        if name == "states":
+            self._add(name, CHUNK_TOKENS * torch.einsum("thin,thjn->hij", flat, flat))
         if name in ("q", "k"):
             first, second = flat.chunk(2, dim=-1)
             self._add(f"{name}_energy", (first.square() + second.square()).sum(0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgesdk.cloud.families.blocks import NORMS, Attention, Block, ModelConfig, Weight
+from edgesdk.cloud.families.blocks import NORMS, Attention, Block, ModelConfig, Ssm, Weight
 from edgesdk.cloud.sizes import LevelPlan, model_weights
 from edgesdk.formats.tiles import pack_panel, padded_bytes
 from edgesdk.formats.writer import ArtifactWriter, Piece
@@ -25,7 +26,7 @@ __all__ = [
     "write_artifact",
 ]
 
-ROW_BIASES = {"attention": ("q", "k"), "mlp": ("gate", "up")}
+ROW_BIASES = {"attention": ("q", "k"), "mlp": ("gate", "up"), "ssm": ("z", "x", "b", "c")}
 """Weights of a block whose outputs may have a bias of their own."""
 
 
@@ -54,13 +55,14 @@ class QuantizedWeight:
 class BlockVectors:
     """A block's small tensors in file order.
 
-    vectors: norm (d_model,), inv_freq of attention, row biases (q_bias, k_bias, gate_bias, up_bias), and where a block
-    has them post_norm (d_model,), q_norm and k_norm (head_dim,)
+    vectors: norm (d_model,), inv_freq of attention, where a block has them post_norm (d_model,), q_norm and k_norm
+    (head_dim,), what `_ssm_pieces` lists of a state-space mixer, and row biases: q_bias, k_bias, gate_bias, up_bias,
+    z_bias, x_bias, b_bias, c_bias
     (a value bias is folded into the block's bias: attention weights sum to 1)
     level_bias: one (d_model,) vector per level, or None where the block adds no bias
     """
 
-    vectors: Mapping[str, NDArray[np.float32]]
+    vectors: Mapping[str, NDArray[Any]]
     level_bias: tuple[NDArray[np.float32] | None, ...]
 
 
@@ -135,6 +137,8 @@ def _block_pieces(
             begin, end = _cut(block, kept, level, weight.rows or weight.columns)
             if row_bias is not None and end > begin:
                 yield Piece(f"{name}.bias", level, top, "float32", (end - begin,), row_bias[begin:end])
+    if isinstance(block, Ssm):
+        yield from _ssm_pieces(block, kept, tensors.vectors)
     for level in range(top + 1):
         if isinstance(block, Attention):
             begin, end = (n // 2 for n in _cut(block, kept, level, ("qk", block.n_kv_heads)))
@@ -144,6 +148,21 @@ def _block_pieces(
         bias = tensors.level_bias[level]
         if bias is not None:
             yield Piece(f"{block.name}.bias", level, level, "float16", bias.shape, bias.astype(np.float16))
+
+
+def _ssm_pieces(block: Ssm, kept: Sequence[tuple[int, ...]], vectors: Mapping[str, NDArray[Any]]) -> Iterator[Piece]:
+    """dt (n_heads * d_model,) float16; dt_bias, a, d (n_heads,); conv (rows, taps + 1) of x, b, c; gain (rows,)."""
+    top = len(kept) - 1
+    for name in ("dt", "dt_bias", "a", "d"):
+        values = vectors[name]
+        yield Piece(f"{block.name}.{name.replace('_', '.')}", 0, top, str(values.dtype), values.shape, values)
+    heads, groups = ("head", block.n_heads), ("state", block.n_groups)
+    for name, axis in (("x_conv", heads), ("b_conv", groups), ("c_conv", groups), ("gain", heads)):
+        for level in range(top + 1):
+            begin, end = _cut(block, kept, level, axis)
+            if end > begin:
+                values = vectors[name][begin:end].reshape(-1)
+                yield Piece(f"{block.name}.{name.replace('_', '.')}", level, top, "float32", values.shape, values)
 
 
 def _weight_piece(
@@ -198,6 +217,12 @@ def _panel_piece(
     return Piece(name, level, last_level, "uint8", (n_bytes,), pack, (*box, bits, group, codebook))
 
 
+def _row_biases(block: Block) -> list[str]:
+    if isinstance(block, Ssm):  # one bias of `in` for all of them
+        return list(ROW_BIASES[block.kind]) if "in_bias" in block.sources else []
+    return [role for role in ROW_BIASES[block.kind] if f"{role}_bias" in block.sources]
+
+
 def model_header(config: ModelConfig) -> dict[str, Any]:
     """The header's `model` field (SPEC.md section 3)."""
     blocks: list[dict[str, Any]] = []
@@ -206,7 +231,7 @@ def model_header(config: ModelConfig) -> dict[str, Any]:
             "name": block.name,
             "kind": block.kind,
             "axes": {axis.name: [axis.size, axis.quantum] for axis in block.axes},
-            "row_bias": [role for role in ROW_BIASES[block.kind] if f"{role}_bias" in block.sources],
+            "row_bias": _row_biases(block),
         }
         optional: dict[str, Any] = {"post_norm": block.post_norm}
         if isinstance(block, Attention):
@@ -216,6 +241,15 @@ def model_header(config: ModelConfig) -> dict[str, Any]:
                 "softmax_scale": block.softmax_scale,
             }
             optional |= {"qk_norm": block.qk_norm, "window": block.window, "softcap": block.softcap}
+        elif isinstance(block, Ssm):
+            low, high = block.step_limits
+            entry |= {
+                "n_heads": block.n_heads,
+                "n_groups": block.n_groups,
+                "norm_groups": block.norm_groups,
+                "conv_kernel": block.conv_kernel,
+                "step_limits": [low, high if math.isfinite(high) else None],
+            }
         else:
             entry |= {"activation": block.activation, "gated": True}
         blocks.append(entry | {name: value for name, value in optional.items() if value})

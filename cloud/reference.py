@@ -3,7 +3,7 @@
 Weights are kept in their natural order: q (n_heads, qk, d_model), k and v (n_kv_heads, size, d_model),
 o (d_model, n_heads, vo), inv_freq (n_kv_heads, qk / 2) with RoPE halves at j and j + qk / 2; gate, up (width, d_model),
 down (d_model, width); norm, post_norm and bias (d_model,); q_norm and k_norm (head_dim,); q_bias, k_bias, gate_bias,
-up_bias like their weights without d_model.
+up_bias like their weights without d_model. Those of a state-space mixer: see `ssm`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from edgesdk.cloud.attention import attend, softcapped
-from edgesdk.cloud.families.blocks import NORMS, Attention, Block, Mlp, ModelConfig, Source
+from edgesdk.cloud.families.blocks import NORMS, Attention, Block, Mlp, ModelConfig, Source, Ssm
+from edgesdk.cloud.products import Tap, multiply, see
+from edgesdk.cloud.ssm import load_ssm, mask_ssm, run_ssm, slice_ssm
 
 __all__ = [
     "MATRICES",
@@ -33,13 +35,10 @@ __all__ = [
     "slice_block",
 ]
 
-MATRICES = ("q", "k", "v", "o", "gate", "up", "down")
+MATRICES = ("q", "k", "v", "o", "gate", "up", "down", "z", "x", "b", "c", "out")
 """Names of the weights that are multiplied with activations; the others are vectors."""
 
 BlockWeights = Mapping[str, Tensor]
-
-Tap = Callable[[str, Tensor], Tensor]
-"""Sees (and may replace) inner activations: input, q, k, v, z (batch, tokens, heads, size), hidden, output."""
 
 
 class TensorSource(Protocol):
@@ -56,6 +55,8 @@ def load_block(source: TensorSource, block: Block) -> dict[str, Tensor]:
     A value bias becomes a constant of the output, since attention weights sum to 1: bias += sum_h o_h v_bias.
     """
     read = {role: _read(source, part) for role, part in block.sources.items()}
+    if isinstance(block, Ssm):
+        return load_ssm(block, read)
     for role in NORMS:
         if role in read:
             read[role] = read[role] + block.gain_offset
@@ -67,6 +68,11 @@ def load_block(source: TensorSource, block: Block) -> dict[str, Tensor]:
         weights[role] = read[role].reshape(heads, size, -1)
         if f"{role}_bias" in read:
             weights[f"{role}_bias"] = read[f"{role}_bias"].reshape(heads, size)
+        if role != "v" and block.rotary_dim:
+            order = _halves(block)
+            for name in (role, f"{role}_bias"):
+                if name in weights:
+                    weights[name] = weights[name][:, order]
         if role != "v" and block.rotary_scale != 1.0:  # yarn scales cos and sin: the same as scaling q and k
             for name in (f"{role}_norm",) if block.qk_norm else (role, f"{role}_bias"):
                 if name in weights:
@@ -86,8 +92,20 @@ def _read(source: TensorSource, part: Source) -> Tensor:
     return source.tensor(part) if isinstance(part, str) else source.tensor(part.name)[part.begin : part.end].clone()
 
 
+def _halves(block: Attention) -> Tensor:
+    """Where each element of a head comes from when only the first rotary_dim are rotated, as halves of their own.
+
+    The others make pairs that do not turn, so that all pairs lie at j and j + head_dim / 2.
+    """
+    halves = torch.arange(block.rotary_dim).chunk(2)
+    rest = torch.arange(block.rotary_dim, block.head_dim).chunk(2)
+    return torch.cat([halves[0], rest[0], halves[1], rest[1]])
+
+
 def slice_block(block: Block, weights: BlockWeights, kept: Sequence[int]) -> dict[str, Tensor]:
     """The block's weights at a level: a prefix of every axis (of RoPE pairs on the qk axis)."""
+    if isinstance(block, Ssm):
+        return slice_ssm(weights, kept)
     out = _without_post_norm(weights) if 0 in kept else dict(weights)
     if isinstance(block, Mlp):
         (width,) = kept
@@ -107,6 +125,8 @@ def slice_block(block: Block, weights: BlockWeights, kept: Sequence[int]) -> dic
 
 def mask_block(block: Block, weights: BlockWeights, kept: Sequence[int]) -> dict[str, Tensor]:
     """The full-size block with everything that the level gives up set to zero; computes the same as `slice_block`."""
+    if isinstance(block, Ssm):
+        return mask_ssm(weights, kept)
     out = _without_post_norm(weights) if 0 in kept else dict(weights)
     if isinstance(block, Mlp):
         out["down"] = weights["down"] * (torch.arange(block.width) < kept[0])
@@ -140,8 +160,10 @@ def run_block(block: Block, weights: BlockWeights, x: Tensor, norm_eps: float, t
 
     Products are computed in the dtype of the weights (bfloat16 is allowed), everything else in the dtype of x.
     """
-    normed = _see(tap, "input", F.rms_norm(x, x.shape[-1:], weights["norm"].to(x.dtype), norm_eps))
-    if isinstance(block, Mlp):
+    normed = see(tap, "input", F.rms_norm(x, x.shape[-1:], weights["norm"].to(x.dtype), norm_eps))
+    if isinstance(block, Ssm):
+        output = run_ssm(block, weights, normed, norm_eps, tap)
+    elif isinstance(block, Mlp):
         output = _mlp(block, weights, normed, tap)
     else:
         output = _attention(block, weights, normed, norm_eps, tap)
@@ -149,7 +171,7 @@ def run_block(block: Block, weights: BlockWeights, x: Tensor, norm_eps: float, t
         output = output + weights["bias"]
     if "post_norm" in weights:
         output = F.rms_norm(output, x.shape[-1:], weights["post_norm"].to(x.dtype), norm_eps)
-    return x + _see(tap, "output", output)
+    return x + see(tap, "output", output)
 
 
 def _attention(block: Attention, weights: BlockWeights, x: Tensor, norm_eps: float, tap: Tap | None) -> Tensor:
@@ -158,11 +180,11 @@ def _attention(block: Attention, weights: BlockWeights, x: Tensor, norm_eps: flo
 
     def project(role: str) -> Tensor:
         heads, size, _ = weights[role].shape
-        y = _multiply(x, weights[role].flatten(0, 1)).unflatten(-1, (heads, size))
+        y = multiply(x, weights[role].flatten(0, 1)).unflatten(-1, (heads, size))
         y = y + weights[f"{role}_bias"] if f"{role}_bias" in weights else y
         if f"{role}_norm" in weights:
             y = F.rms_norm(y, (size,), weights[f"{role}_norm"].to(y.dtype), norm_eps)
-        return _see(tap, role, y)
+        return see(tap, role, y)
 
     q, k, v = project("q"), project("k"), project("v")
     repeats = block.n_heads // block.n_kv_heads
@@ -171,8 +193,8 @@ def _attention(block: Attention, weights: BlockWeights, x: Tensor, norm_eps: flo
     q = _rotate(q, angle.repeat_interleave(repeats, dim=1)).transpose(1, 2)
     k = _rotate(k, angle).repeat_interleave(repeats, dim=2).transpose(1, 2)
     v = v.repeat_interleave(repeats, dim=2).transpose(1, 2)
-    z = _see(tap, "z", attend(block, q, k, v).transpose(1, 2))
-    return _multiply(z.flatten(-2), weights["o"].flatten(1))
+    z = see(tap, "z", attend(block, q, k, v).transpose(1, 2))
+    return multiply(z.flatten(-2), weights["o"].flatten(1))
 
 
 def _rotate(x: Tensor, angle: Tensor) -> Tensor:
@@ -184,22 +206,13 @@ def _rotate(x: Tensor, angle: Tensor) -> Tensor:
 
 def _mlp(block: Mlp, weights: BlockWeights, x: Tensor, tap: Tap | None) -> Tensor:
     def project(role: str) -> Tensor:
-        y = _multiply(x, weights[role])
+        y = multiply(x, weights[role])
         return y + weights[f"{role}_bias"] if f"{role}_bias" in weights else y
 
     gate = project("gate")
     active = F.silu(gate) if block.activation == "silu" else F.gelu(gate, approximate="tanh")
-    hidden = _see(tap, "hidden", active * project("up"))
-    return _multiply(hidden, weights["down"])
-
-
-def _multiply(x: Tensor, weight: Tensor) -> Tensor:
-    """x weight^T in the weight's dtype, returned in the dtype of x."""
-    return (x.to(weight.dtype) @ weight.T).to(x.dtype)
-
-
-def _see(tap: Tap | None, name: str, value: Tensor) -> Tensor:
-    return value if tap is None else tap(name, value)
+    hidden = see(tap, "hidden", active * project("up"))
+    return multiply(hidden, weights["down"])
 
 
 @dataclass(frozen=True)

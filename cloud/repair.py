@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from edgesdk.cloud.families.blocks import Block, Mlp
+from edgesdk.cloud.families.blocks import Block, Mlp, Ssm
 from edgesdk.cloud.ordered import SortedModel
 from edgesdk.cloud.quantize.block import dequantized
 from edgesdk.cloud.reference import BlockWeights
@@ -52,9 +52,9 @@ def repaired_bias(
     """Output bias (d_model,) of a level: the mean output of the source block less that of the deployed weights.
 
     weights: the sorted full block; kept: the level's sizes
-    moments: hidden_mean (width,) or z_mean (n_heads, vo), and output_mean (d_model,)
-    deployed: the output weight as stored (dequantized `down` or `o`, full size); None: the float weights.
-    bias = own bias + W E[x] - W_deployed[kept] E[x[kept]]; the mean of z is taken as it is before RoPE pairs are cut.
+    moments: hidden_mean (width,), or (n_heads, head) of a mixer, or z_mean (n_heads, vo); and output_mean (d_model,)
+    deployed: the output weight as stored (dequantized `down`, `o` or `out`, full size); None: the float weights.
+    bias = own bias + W E[x] - W_deployed[kept] E[x[kept]]; the means are those before RoPE pairs or states are cut.
     A block with a post norm that is left out adds its bias behind that norm: the mean of what the block added.
     """
     if block.post_norm and not any(kept):
@@ -65,7 +65,8 @@ def repaired_bias(
         constant = weights["down"].double() @ mean
         constant -= stored["down"][:, : kept[0]].double() @ mean[: kept[0]]
     else:
-        mean = moments["z_mean"].double()
-        constant = torch.einsum("dhs,hs->d", weights["o"].double(), mean)
-        constant -= torch.einsum("dhs,hs->d", stored["o"][:, :, : kept[1]].double(), mean[:, : kept[1]])
+        role, name = ("out", "hidden_mean") if isinstance(block, Ssm) else ("o", "z_mean")
+        mean = moments[name].double()
+        constant = torch.einsum("dhs,hs->d", weights[role].double(), mean)
+        constant -= torch.einsum("dhs,hs->d", stored[role][:, :, : kept[1]].double(), mean[:, : kept[1]])
     return (constant + weights["bias"].double() if "bias" in weights else constant).float()

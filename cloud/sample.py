@@ -9,13 +9,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from edgesdk.cloud.attention import attend_last
-from edgesdk.cloud.families.blocks import Attention, ModelConfig
+from edgesdk.cloud.families.blocks import Attention, ModelConfig, Ssm
 from edgesdk.cloud.reference import MATRICES, BlockWeights, Decoder, run_block
+from edgesdk.cloud.ssm import SsmState, step_ssm
 
 __all__ = ["sample_windows"]
 
 _MOST_WINDOWS = 128  # at once
-_CACHE_BYTES = 1 << 30  # for keys and values
+_CACHE_BYTES = 1 << 30  # for keys, values and states
 
 
 def sample_windows(
@@ -53,7 +54,8 @@ def sample_windows(
 
 def _windows_at_once(config: ModelConfig, window_tokens: int) -> int:
     per_token = sum(8 * b.n_kv_heads * b.head_dim for b in config.blocks if isinstance(b, Attention))
-    return max(1, min(_MOST_WINDOWS, _CACHE_BYTES // max(1, per_token * window_tokens)))
+    states = sum(4 * SsmState.n_floats(b) for b in config.blocks if isinstance(b, Ssm))
+    return max(1, min(_MOST_WINDOWS, _CACHE_BYTES // max(1, per_token * window_tokens + states)))
 
 
 @torch.inference_mode()
@@ -74,6 +76,7 @@ def _sample(
         if isinstance(block, Attention):
             shape = (count, block.n_kv_heads, n_tokens, block.head_dim)
             caches[i] = (torch.empty(shape), torch.empty(shape))
+    states = {i: SsmState.empty(block, count) for i, block in enumerate(config.blocks) if isinstance(block, Ssm)}
     tokens = torch.empty((count, n_tokens), dtype=torch.int64)
     tokens[:, 0] = first
     for position in range(n_tokens - 1):
@@ -81,6 +84,9 @@ def _sample(
         for i, block in enumerate(config.blocks):
             if isinstance(block, Attention):
                 x = x + _attend(block, weights[i], x, config.norm_eps, caches[i], position, dtype)
+            elif isinstance(block, Ssm):
+                normed = F.rms_norm(x, x.shape[-1:], weights[i]["norm"], config.norm_eps)
+                x = x + step_ssm(block, weights[i], normed, config.norm_eps, states[i]) + weights[i].get("bias", 0.0)
             else:
                 x = run_block(block, weights[i], x, config.norm_eps)
         normed = F.rms_norm(x[:, 0], x.shape[-1:], decoder.final_norm, config.norm_eps)

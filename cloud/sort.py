@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from edgesdk.cloud.families.blocks import Attention, Block
+from edgesdk.cloud.families.blocks import Attention, Block, Ssm
 from edgesdk.cloud.moments import Moments
 from edgesdk.cloud.reference import BlockWeights
 
-__all__ = ["AttentionOrder", "MlpOrder", "Order", "sort_block", "sort_moments"]
+__all__ = ["AttentionOrder", "MlpOrder", "Order", "SsmOrder", "sort_block", "sort_moments"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,15 @@ class AttentionOrder:
     rotation: Tensor
 
 
-Order = MlpOrder | AttentionOrder
+@dataclass(frozen=True)
+class SsmOrder:
+    """states: (n_groups, state); channels: (n_heads, head_dim); most useful first."""
+
+    states: Tensor
+    channels: Tensor
+
+
+Order = MlpOrder | AttentionOrder | SsmOrder
 
 
 def sort_block(block: Block, weights: BlockWeights, order: Order) -> dict[str, Tensor]:
@@ -41,6 +49,8 @@ def sort_block(block: Block, weights: BlockWeights, order: Order) -> dict[str, T
         out |= {role: weights[role][order.channels] for role in rows}
         out["down"] = weights["down"][:, order.channels]
         return out
+    if isinstance(order, SsmOrder):
+        return _sort_ssm(weights, order)
     if not isinstance(block, Attention):
         raise TypeError(f"{block.name} is no attention block")
     repeats = block.n_heads // block.n_kv_heads
@@ -65,6 +75,8 @@ def sort_moments(block: Block, moments: Moments, order: Order) -> dict[str, Tens
     if isinstance(order, MlpOrder):
         c = order.channels
         return {**out, "hidden": out["hidden"][c][:, c], "hidden_mean": out["hidden_mean"][c]}
+    if isinstance(order, SsmOrder) and isinstance(block, Ssm):
+        return _sort_ssm_moments(block, out, order)
     if not isinstance(block, Attention):
         raise TypeError(f"{block.name} is no attention block")
     size, heads = block.head_dim, block.n_heads
@@ -75,3 +87,28 @@ def sort_moments(block: Block, moments: Moments, order: Order) -> dict[str, Tens
     k_energy = torch.gather(out["k_energy"], 1, order.pairs)
     q_energy = torch.gather(out["q_energy"], 1, order.pairs.repeat_interleave(heads // block.n_kv_heads, dim=0))
     return {**out, "z": z.float(), "z_mean": mean.float(), "q_energy": q_energy, "k_energy": k_energy}
+
+
+def _sort_ssm(weights: BlockWeights, order: SsmOrder) -> dict[str, Tensor]:
+    """Permutes each head's channels and each group's states; dt, a and d belong to whole heads."""
+    out = dict(weights)
+    for index, roles in ((order.channels, ("z", "x", "gain")), (order.states, ("b", "c"))):
+        for name in (n for role in roles for n in (role, f"{role}_bias", f"{role}_conv")):
+            if name in weights:
+                out[name] = torch.stack([w[i] for w, i in zip(weights[name], index, strict=True)])
+    parts = zip(weights["out"].unbind(1), order.channels, strict=True)
+    out["out"] = torch.stack([w[:, i] for w, i in parts], dim=1)
+    return out
+
+
+def _sort_ssm_moments(block: Ssm, moments: Mapping[str, Tensor], order: SsmOrder) -> dict[str, Tensor]:
+    flat = (torch.arange(block.n_heads)[:, None] * block.head_dim + order.channels).flatten()
+    states = order.states.repeat_interleave(block.n_heads // block.n_groups, dim=0)
+    return {
+        **moments,
+        "hidden": moments["hidden"][flat][:, flat],
+        "hidden_mean": torch.gather(moments["hidden_mean"], 1, order.channels),
+        "b_energy": torch.gather(moments["b_energy"], 1, states),
+        "c_energy": torch.gather(moments["c_energy"], 1, order.states),
+        "states": torch.stack([m[i][:, i] for m, i in zip(moments["states"], order.channels, strict=True)]),
+    }

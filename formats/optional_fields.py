@@ -18,6 +18,7 @@ _BLOCK = ("name", "kind", "axes", "row_bias", "post_norm")
 _FIELDS: Mapping[str, tuple[str, ...]] = {
     "attention": (*_BLOCK, "n_heads", "n_kv_heads", "softmax_scale", "window", "softcap", "qk_norm"),
     "mlp": (*_BLOCK, "activation", "gated"),
+    "ssm": (*_BLOCK[:4], "n_heads", "n_groups", "norm_groups", "conv_kernel", "step_limits"),
 }
 _ADDED = ("post_norm", "window", "softcap", "qk_norm")
 
@@ -39,7 +40,7 @@ def check_optional_fields(model: Mapping[str, Any], major: int) -> None:
     _check_positive(model, "logit_softcap", "model")
     for i, block in enumerate(model["blocks"]):
         where = f"model.blocks[{i}]"
-        if major >= 2 and block["kind"] in _FIELDS:
+        if major >= 2:
             _refuse_unknown(block, _FIELDS[block["kind"]], where)
         for name in ("post_norm", "qk_norm"):
             if not isinstance(block.get(name, False), bool):

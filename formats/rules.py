@@ -68,12 +68,18 @@ def weight_shapes(block: Mapping[str, Any], kept: tuple[int, ...], d_model: int)
             "v": (kv_heads * vo, d_model),
             "o": (d_model, heads * vo),
         }
+    if block["kind"] == "ssm":
+        state, head = kept
+        rows, states = block["n_heads"] * head, block["n_groups"] * state
+        shapes = {"z": (rows, d_model), "x": (rows, d_model), "b": (states, d_model), "c": (states, d_model)}
+        return {**shapes, "out": (d_model, rows)}
     (width,) = kept
     return {"gate": (width, d_model), "up": (width, d_model), "down": (d_model, width)}
 
 
-_AXES = {"attention": ("qk", "vo"), "mlp": ("width",)}
-_ROW_BIASES = {"attention": ("q", "k"), "mlp": ("gate", "up")}
+_AXES = {"attention": ("qk", "vo"), "mlp": ("width",), "ssm": ("state", "head")}
+_ROW_BIASES = {"attention": ("q", "k"), "mlp": ("gate", "up"), "ssm": ("z", "x", "b", "c")}
+_CONV_KERNELS = range(2, 9)
 
 
 def _check_model(edge: Mapping[str, Any]) -> None:
@@ -105,6 +111,8 @@ def _check_model(edge: Mapping[str, Any]) -> None:
             raise ArtifactError(f"model.blocks[{i}].row_bias is {row_bias!r}, known are {_ROW_BIASES[kind]} (rule 3)")
         if kind == "attention":
             _check_attention(block, i)
+        elif kind == "ssm":
+            _check_ssm(block, i)
         elif block.get("activation") not in ACTIVATIONS or block.get("gated") is not True:
             raise ArtifactError(
                 f"model.blocks[{i}].activation is {block.get('activation')!r}, expected one of {ACTIVATIONS} (rule 3)"
@@ -118,10 +126,57 @@ def _check_attention(block: Mapping[str, Any], i: int) -> None:
     number(block.get("softmax_scale"), f"model.blocks[{i}].softmax_scale", "3")
     if kv_heads < 1 or heads < 1 or heads % kv_heads:
         raise ArtifactError(f"model.blocks[{i}]: {kv_heads} key/value heads do not divide {heads} heads (rule 3)")
-    for name in ("qk", "vo"):
-        size, quantum = block["axes"][name]
+    _check_quanta(block, i)
+
+
+def _check_quanta(block: Mapping[str, Any], i: int) -> None:
+    for name, (size, quantum) in block["axes"].items():
         if size % quantum or quantum % 8:
             raise ArtifactError(f"model.blocks[{i}].axes.{name} is {[size, quantum]} (rule 3)")
+
+
+def _check_ssm(block: Mapping[str, Any], i: int) -> None:
+    where = f"model.blocks[{i}]"
+    heads = integer(block.get("n_heads"), f"{where}.n_heads", "3")
+    for name in ("n_groups", "norm_groups"):
+        groups = integer(block.get(name), f"{where}.{name}", "3")
+        if heads < 1 or groups < 1 or heads % groups:
+            raise ArtifactError(f"{where}.{name} is {groups} and does not divide {heads} heads (rule 3)")
+    if integer(block.get("conv_kernel"), f"{where}.conv_kernel", "3") not in _CONV_KERNELS:
+        raise ArtifactError(f"{where}.conv_kernel is {block['conv_kernel']}, expected 2 to 8 (rule 3)")
+    limits = block.get("step_limits")
+    if not isinstance(limits, list) or len(limits) != 2:
+        raise ArtifactError(f"{where}.step_limits is {limits!r}, expected [least, most] (rule 3)")
+    least = number(limits[0], f"{where}.step_limits", "3")
+    most = math.inf if limits[1] is None else number(limits[1], f"{where}.step_limits", "3")
+    if not 0 <= least <= most:
+        raise ArtifactError(f"{where}.step_limits is {limits}, expected 0 <= least <= most (rule 3)")
+    _check_quanta(block, i)
+
+
+def _ssm_vectors(block: Mapping[str, Any], kept: tuple[int, ...], d_model: int) -> dict[str, tuple[str, int]]:
+    """Dtype and number of values of what a mixer keeps in float; what follows an axis only while it is there."""
+    state, head = kept
+    heads, taps = block["n_heads"], block["conv_kernel"] + 1
+    rows, states = heads * head, block["n_groups"] * state
+    vectors = {"dt": ("F16", heads * d_model), **dict.fromkeys(("dt.bias", "a", "d"), ("F32", heads))}
+    cut = {"x.conv": rows * taps, "b.conv": states * taps, "c.conv": states * taps, "gain": rows}
+    cut |= {f"{role}.bias": rows if role in ("z", "x") else states for role in block.get("row_bias", [])}
+    return vectors | {name: ("F32", size) for name, size in cut.items()}
+
+
+def _check_vectors(artifact: Artifact, k: int) -> None:
+    """The float pieces of mixers that level k uses hold what it keeps (rule 3)."""
+    model, used = artifact.edge["model"], artifact.used_names(k)
+    for block, kept in zip(model["blocks"], artifact.levels[k].allocation, strict=True):
+        if block["kind"] != "ssm":
+            continue
+        for name, (dtype, size) in _ssm_vectors(block, kept, model["d_model"]).items():
+            stem = f"{block['name']}.{name}"
+            found = [artifact.tensors[n] for n in used if n.rpartition("/")[0] == stem]
+            total = sum(t.shape[0] if len(t.shape) == 1 and t.dtype == dtype else _LIMIT for t in found)
+            if total != size:
+                raise ArtifactError(f"level {k}: the pieces of `{stem}` are not {size} {dtype} values (rule 3)")
 
 
 def _check_runs(artifact: Artifact) -> None:
@@ -215,6 +270,7 @@ def _check_panels(artifact: Artifact) -> None:
             _check_model_panel(artifact, name, box)
     for level in artifact.levels:
         _check_coverage(artifact, panels, level.index)
+        _check_vectors(artifact, level.index)
 
 
 _MODEL_BITS = (4, 6, 8)

@@ -18,7 +18,7 @@ from edgesdk.formats.optional_fields import needs_format_2
 
 __all__ = ["FORMAT_VERSION", "PAGE_BYTES", "ArtifactWriter", "Piece"]
 
-FORMAT_VERSION = "1.3"
+FORMAT_VERSION = "1.4"
 _FORMAT_2 = "2.0"  # of files that need it: each says the lowest version that describes it
 PAGE_BYTES = 4096
 _HUGE_PAGE_BYTES = 2 << 20

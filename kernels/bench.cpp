@@ -202,6 +202,35 @@ std::vector<Work> works_of_store_f16(store_f16_t* kernel, Data& data) {
     })};
 }
 
+std::vector<Work> works_of_dot_f16(dot_f16_t* kernel, Data& data) {
+    return {small_work(data, "24 rows of 768", 768, [=, &data](const float* x, float* out) {
+        kernel(reinterpret_cast<const uint16_t*>(data.weights.data()), x, 24, 768, out);
+    })};
+}
+std::vector<Work> works_of_conv_silu(conv_silu_t* kernel, Data& data) {
+    return {small_work(data, "8 heads of 64, 4 taps, 1 token", 512, [=](const float* x, float* out) {
+        kernel({x, x, out, out + 2048, 512, 512, 1, 4, 8, 64, 16, 0, 32});
+    })};
+}
+std::vector<Work> works_of_ssm_step(ssm_step_t* kernel, Data& data) {
+    return {small_work(data, "24 heads", 24, [=](const float* x, float* out) {
+        kernel(out, x, x + 24, 0.0f, 1.0f, 24, out + 24);
+    })};
+}
+std::vector<Work> works_of_ssm_scan(ssm_scan_t* kernel, Data& data) {
+    constexpr int kDims = 64, kStates = 128;
+    std::vector<Work> works;
+    for (const int n_tokens : {1, 16}) {
+        const double macs = 2.0 * n_tokens * kDims * kStates * data.n_threads;
+        works.push_back({"head of 64, 128 states, " + std::to_string(n_tokens) + " tokens", 0, macs, [=, &data](int i, int) {
+                             const float* x = data.floats.data();
+                             float* state = data.output(i, 16384);
+                             kernel({x, x, x, x, x, state, state + 8192, kDims, kStates, 1, kDims, 1.0f, n_tokens, kStates, kDims});
+                         }});
+    }
+    return works;
+}
+
 std::vector<Work> works_of_dot_peak(dot_peak_t* kernel, Data& data) {
     constexpr int64_t kRounds = 1000;
     int32_t sink = 1;

@@ -153,6 +153,47 @@ using store_q8_t = void(const float* x, int n, int8_t* codes, uint16_t* scale);
 // store_f16: out = float16(x), round half to even
 using store_f16_t = void(const float* x, int n, uint16_t* out);
 
+// The ops of a Mamba-2 mixer (formats/SPEC.md section 9). Defined token by token: a prefill gives the bits of as many steps.
+//
+// dot_f16: y[r] = sum of float(w[r][i]) * x[i] by the 16-lane rule; w: (n_rows, n) float16; n: multiple of 8
+using dot_f16_t = void(const uint16_t* w, const float* x, int n_rows, int n, float* y);
+
+// conv_silu: acc = bias[r]; acc = fma(taps[i][r], v[t - kernel + 1 + i][r], acc) for i = 0 .. kernel - 1;
+//   out[t] = acc / (1 + edge_exp(-acc)), where v[-kernel + 1 ..] is `past` and v[0 ..] is x. Rows lie in quantum-major order in
+// x, past and taps and come out head-major (head, dims). Only runs begin .. end - 1 are done: run i has rows i * quantum and up.
+inline constexpr int kMaxConvKernel = 8;
+struct ConvArgs {
+    const float* x;             // (n_tokens, rows), tokens x_stride apart
+    const float* taps;          // (kernel + 1, rows), oldest first; the last row is the bias
+    float* past;                // (kernel - 1, rows): the inputs before the first token; then those before the next one
+    float* out;                 // (n_tokens, rows), tokens out_stride apart; not x
+    int64_t x_stride, out_stride;
+    int32_t n_tokens, kernel, n_heads, dims, quantum;   // kernel: 2 to kMaxConvKernel; quantum: a multiple of 8 that divides dims
+    int32_t begin, end;         // of the n_heads * dims / quantum runs
+};
+using conv_silu_t = void(const ConvArgs& args);
+
+// ssm_step: s = step[h] + bias[h]; softplus = max(s, 0) + float(2 * atanh(e / (2 + e))), e = edge_exp(-|s|), atanh in double by
+// its series (kernels/softplus.h), s itself above 20; step[h] = min(max(softplus, least), most); decay[h] = edge_exp(step[h] * a[h])
+using ssm_step_t = void(float* step, const float* bias, const float* a, float least, float most, int n_heads, float* decay);
+
+// ssm_scan: one head, tokens in a row. For each token, for each channel p: m = step * x[p]; acc = 0;
+//   for each state n, ascending: S[n][p] = fma(m, b[n], S[n][p] * decay); acc = fma(S[n][p], c[n], acc)
+//   y[p] = fma(skip, x[p], acc)
+struct ScanArgs {
+    const float* x;             // (n_tokens, dims), tokens x_stride apart
+    const float* b;             // (n_tokens, n_states), tokens state_stride apart
+    const float* c;             // the same
+    const float* step;          // (n_tokens), step_stride apart
+    const float* decay;         // the same
+    float* state;               // S (n_states, dims)
+    float* y;                   // (n_tokens, dims), tokens y_stride apart; not x
+    int64_t x_stride, state_stride, step_stride, y_stride;
+    float skip;
+    int32_t n_tokens, n_states, dims;   // n_states, dims: multiples of 8
+};
+using ssm_scan_t = void(const ScanArgs& args);
+
 // dot_peak: not part of a model: runs `rounds` rounds of independent dot products on registers only, as the matmul of the
 // same ISA does them, and returns the number of multiply-accumulates done. `sink` receives a value, so that none is left out.
 using dot_peak_t = int64_t(int64_t rounds, int32_t* sink);

@@ -27,6 +27,10 @@ struct Ops {
     embed_row_t* embed_row = nullptr;
     store_q8_t* store_q8 = nullptr;
     store_f16_t* store_f16 = nullptr;
+    dot_f16_t* dot_f16 = nullptr;
+    conv_silu_t* conv_silu = nullptr;
+    ssm_step_t* ssm_step = nullptr;
+    ssm_scan_t* ssm_scan = nullptr;
     dot_peak_t* dot_peak = nullptr;
 };
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["CASES", "Hostile", "join", "split"]
+__all__ = ["CASES", "SSM_CASES", "Hostile", "join", "split"]
 
 Header = dict[str, Any]
 
@@ -127,6 +127,20 @@ def _narrow_embedding(outer: Header, edge: Header) -> None:
     outer["pad.9999"] = {"dtype": "U8", "shape": [end - begin - size], "data_offsets": [begin + size, end]}
 
 
+def _hidden(name: str) -> Callable[[Header, Header], None]:
+    """Renames a tensor, so that it is missing where it is looked for."""
+
+    def change(outer: Header, _: Header) -> None:
+        outer[f"other/{name.rpartition('/')[2]}"] = outer.pop(name)
+
+    return change
+
+
+def _wide_dt(outer: Header, _: Header) -> None:
+    tensor = outer["blk.0.ssm.dt/0"]
+    tensor["dtype"], tensor["shape"] = "F32", [tensor["shape"][0] // 2]
+
+
 def _gap(outer: Header, _: Header) -> None:
     name = next(name for name in outer if name.startswith("pad."))
     del outer[name]
@@ -219,4 +233,33 @@ CASES = (
     Hostile("top rate not 0", "6.3", _edge("levels", -1, "rate", value=0.01)),
     Hostile("block bytes wrong", "6.3", _grow(("levels", 0, "block_bytes"), 1)),
     Hostile("no levels", "6", _edge("levels", value=[])),
+)
+
+_MIXER = ("model", "blocks", 0)
+
+# Made from a file whose blocks are mixers of kind ssm.
+SSM_CASES = (
+    Hostile("no heads", "3", _edge(*_MIXER, "n_heads", value=0)),
+    Hostile("other heads", "4.2", _edge(*_MIXER, "n_heads", value=8)),
+    Hostile("groups do not divide", "3", _edge(*_MIXER, "n_groups", value=3)),
+    Hostile("no norm groups", "3", _edge(*_MIXER, "norm_groups", value=0)),
+    Hostile("norm groups missing", "3", _remove(*_MIXER, "norm_groups")),
+    Hostile("one tap", "3", _edge(*_MIXER, "conv_kernel", value=1)),
+    Hostile("nine taps", "3", _edge(*_MIXER, "conv_kernel", value=9)),
+    Hostile("other taps", "3", _edge(*_MIXER, "conv_kernel", value=3)),
+    Hostile("limits backwards", "3", _edge(*_MIXER, "step_limits", value=[2, 1])),
+    Hostile("limit below 0", "3", _edge(*_MIXER, "step_limits", value=[-1, 1])),
+    Hostile("limits no numbers", "3", _edge(*_MIXER, "step_limits", value=["0", None])),
+    Hostile("three limits", "3", _edge(*_MIXER, "step_limits", value=[0, 1, 2])),
+    Hostile("state of odd steps", "3", _edge(*_MIXER, "axes", "state", value=[32, 12])),
+    Hostile("huge state", "6.1", _edge(*_MIXER, "axes", "state", value=[1 << 24, 8])),
+    Hostile("axis of attention", "3", _edge(*_MIXER, "axes", value={"qk": [32, 8], "vo": [32, 8]})),
+    Hostile("bias of dt rows", "3", _edge(*_MIXER, "row_bias", value=["dt"])),
+    Hostile("bias that is not there", "3", _edge(*_MIXER, "row_bias", value=["c"])),
+    Hostile("no dt", "3", _hidden("blk.0.ssm.dt/0")),
+    Hostile("dt in other floats", "3", _wide_dt),
+    Hostile("no decay", "3", _hidden("blk.1.ssm.a/0")),
+    Hostile("no convolution of b", "3", _hidden("blk.0.ssm.b.conv/1")),
+    Hostile("gain too short", "3", _hidden("blk.0.ssm.gain/2")),
+    Hostile("one axis dropped", "6.1", _edge("levels", 0, "allocation", 0, value=[0, 16])),
 )

@@ -173,22 +173,22 @@ class ReferenceModel:
     def logits(self, tokens: Sequence[int]) -> Array:
         """Logits behind every token: (n_tokens, vocab_size)."""
         model, ops = self.model, self.arithmetic
-        embed = self._weight("embed")
+        embed = self.weight("embed")
         x = ops.embed(embed, np.asarray(tokens), model["embedding_scale"]).astype(ops.dtype)
         for block, kept in zip(model["blocks"], self.level.allocation, strict=True):
             name = block["name"]
-            bias = self._vector(f"{name}.bias")
+            bias = self.vector(f"{name}.bias")
             if min(kept) == 0:  # the block is dropped: it adds only its bias
                 x = x + bias if bias.size else x
                 continue
-            normed = ops.rms_norm(x, self._vector(f"{name}.norm"), model["norm_eps"])
-            y = self._attention(block, normed) if block["kind"] == "attention" else self._mlp(block, normed)
+            normed = ops.rms_norm(x, self.vector(f"{name}.norm"), model["norm_eps"])
+            y = self._block(block, kept, normed)
             y = y + bias if bias.size else y
             if block.get("post_norm"):
-                y = ops.rms_norm(y, self._vector(f"{name}.post_norm"), model["norm_eps"])
+                y = ops.rms_norm(y, self.vector(f"{name}.post_norm"), model["norm_eps"])
             x = x + y
-        normed = ops.rms_norm(x, self._vector("norm"), model["norm_eps"])
-        logits = ops.matmul(normed, embed if model["tied_head"] else self._weight("head"))
+        normed = ops.rms_norm(x, self.vector("norm"), model["norm_eps"])
+        logits = ops.matmul(normed, embed if model["tied_head"] else self.weight("head"))
         return ops.softcap(logits, model["logit_softcap"]) if "logit_softcap" in model else logits
 
     def activation_tolerance(self) -> float:
@@ -198,26 +198,33 @@ class ReferenceModel:
             n += 0 if min(kept) == 0 else 6 if block["kind"] == "attention" else 2
         return 2 * EPSILON * math.sqrt(n)
 
+    def _block(self, block: Mapping[str, Any], kept: tuple[int, ...], x: Array) -> Array:
+        if block["kind"] == "ssm":
+            from reference_ssm import mixer  # which is made of what this module defines
+
+            return mixer(self, block, kept, x)
+        return self._attention(block, x) if block["kind"] == "attention" else self._mlp(block, x)
+
     def _mlp(self, block: Mapping[str, Any], x: Array) -> Array:
         ops, name = self.arithmetic, block["name"]
-        gate, up = ops.matmul(x, self._weight(f"{name}.gate")), ops.matmul(x, self._weight(f"{name}.up"))
-        gate = gate + self._vector(f"{name}.gate.bias") if "gate" in block["row_bias"] else gate
-        up = up + self._vector(f"{name}.up.bias") if "up" in block["row_bias"] else up
+        gate, up = ops.matmul(x, self.weight(f"{name}.gate")), ops.matmul(x, self.weight(f"{name}.up"))
+        gate = gate + self.vector(f"{name}.gate.bias") if "gate" in block["row_bias"] else gate
+        up = up + self.vector(f"{name}.up.bias") if "up" in block["row_bias"] else up
         activate = {"silu": ops.silu_mul, "gelu_tanh": ops.gelu_mul}[block["activation"]]
-        return ops.matmul(activate(gate, up), self._weight(f"{name}.down"))
+        return ops.matmul(activate(gate, up), self.weight(f"{name}.down"))
 
     def _attention(self, block: Mapping[str, Any], x: Array) -> Array:
         ops, name = self.arithmetic, block["name"]
         heads, kv_heads = block["n_heads"], block["n_kv_heads"]
         qk_quantum, vo_quantum = (block["axes"][axis][1] for axis in ("qk", "vo"))
-        inv_freq = self._vector(f"{name}.inv_freq").astype(f64).reshape(-1, kv_heads, qk_quantum // 2)
-        q, k, v = (ops.matmul(x, self._weight(f"{name}.{role}")) for role in "qkv")
-        q = q + self._vector(f"{name}.q.bias") if "q" in block["row_bias"] else q
-        k = k + self._vector(f"{name}.k.bias") if "k" in block["row_bias"] else k
+        inv_freq = self.vector(f"{name}.inv_freq").astype(f64).reshape(-1, kv_heads, qk_quantum // 2)
+        q, k, v = (ops.matmul(x, self.weight(f"{name}.{role}")) for role in "qkv")
+        q = q + self.vector(f"{name}.q.bias") if "q" in block["row_bias"] else q
+        k = k + self.vector(f"{name}.k.bias") if "k" in block["row_bias"] else k
         if block.get("qk_norm"):  # one quantum: the axis is head-major
             q, k = (
                 ops.rms_norm(
-                    rows.reshape(-1, qk_quantum), self._vector(f"{name}.{role}_norm"), self.model["norm_eps"]
+                    rows.reshape(-1, qk_quantum), self.vector(f"{name}.{role}_norm"), self.model["norm_eps"]
                 ).reshape(rows.shape)
                 for role, rows in (("q", q), ("k", k))
             )
@@ -231,7 +238,7 @@ class ReferenceModel:
                 own = slice(g * heads // kv_heads, (g + 1) * heads // kv_heads)
                 past = (k[: t + 1, g], k_scale[: t + 1, g], v[: t + 1, g], v_scale[: t + 1, g])
                 z[t, own] = ops.attend(q[t, own], *past, rule)
-        return ops.matmul(axis_order(z, vo_quantum), self._weight(f"{name}.o"))
+        return ops.matmul(axis_order(z, vo_quantum), self.weight(f"{name}.o"))
 
     def _turned(self, x: Array, heads: int, quantum: int, inv_freq: Array) -> Array:
         """x: (n_tokens, axis order); inv_freq: (steps, heads, quantum / 2) -> (n_tokens, heads, dims)"""
@@ -240,10 +247,12 @@ class ReferenceModel:
         a, b = self.arithmetic.rope(steps[..., : quantum // 2], steps[..., quantum // 2 :], angle)
         return head_major(np.concatenate([a, b], axis=-1).reshape(x.shape), heads, quantum)
 
-    def _vector(self, name: str) -> Array:
+    def vector(self, name: str) -> Array:
+        """A float vector of the level."""
         return self.artifact.vector(name, self.level.index).astype(self.arithmetic.dtype)
 
-    def _weight(self, name: str) -> Weight:
+    def weight(self, name: str) -> Weight:
+        """A packed weight of the level."""
         pieces = self.artifact.pieces(name, self.level.index)
         boxes = [self.artifact.edge["panels"][piece] for piece in pieces]
         rows, columns, group = max(b[1] for b in boxes), max(b[3] for b in boxes), boxes[0][5]

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgesdk.cloud.families.blocks import Attention, Mlp, ModelConfig
+from edgesdk.cloud.families.blocks import Attention, Mlp, ModelConfig, Ssm
 from edgesdk.cloud.pack import BlockVectors, QuantizedWeight, write_artifact
 from edgesdk.cloud.sizes import Allocation, LevelPlan, PackedSizes, kept_shapes, weight_group
 from edgesdk.formats import Artifact, ArtifactWriter, Piece
@@ -66,6 +66,31 @@ def tiny_config(
     return ModelConfig(
         "llama", "tiny", d_model, vocab_size, max_context, 1e-5, 1.0, tied_head, tuple(blocks), {}, logit_softcap
     )
+
+
+def tiny_ssm_config(
+    *,
+    n_layers: int = 2,
+    d_model: int = 64,
+    n_heads: int = 4,
+    n_groups: int = 2,
+    head_dim: int = 32,
+    state_size: int = 32,
+    conv_kernel: int = 4,
+    norm_groups: int = 2,
+    step_limits: tuple[float, float] = (0.0, float("inf")),
+    vocab_size: int = 300,
+    biases: bool = False,
+    attention: bool = False,
+) -> ModelConfig:
+    """A Mamba-2 model whose axes have several steps; `attention`: with an attention and an MLP behind the mixers."""
+    sources = {"in_bias": ""} if biases else {}
+    shape = (n_heads, n_groups, head_dim, state_size, conv_kernel, norm_groups, step_limits)
+    blocks: list[Attention | Mlp | Ssm] = [Ssm(f"blk.{i}.ssm", *shape, sources) for i in range(n_layers)]
+    if attention:
+        blocks += tiny_config(n_layers=1, d_model=d_model).blocks
+        blocks[-2:] = [replace(block, name=f"blk.{n_layers}.{block.kind}") for block in blocks[-2:]]
+    return ModelConfig("mamba2", "tiny", d_model, vocab_size, 512, 1e-5, 1.0, True, tuple(blocks), {})
 
 
 def nested_ladder(
@@ -157,7 +182,7 @@ def write_random_artifact(
     def block_vectors(index: int) -> BlockVectors:
         block = config.blocks[index]
         rng = np.random.default_rng([seed, index])
-        vectors = {"norm": rng.uniform(0.5, 1.5, config.d_model).astype(np.float32)}
+        vectors: dict[str, NDArray[Any]] = {"norm": rng.uniform(0.5, 1.5, config.d_model).astype(np.float32)}
         if block.post_norm:
             vectors["post_norm"] = rng.uniform(0.5, 1.5, config.d_model).astype(np.float32)
         if isinstance(block, Attention) and block.qk_norm:
@@ -168,6 +193,8 @@ def write_random_artifact(
             for role, heads in (("q", block.n_heads), ("k", block.n_kv_heads)):
                 if f"{role}_bias" in block.sources:
                     vectors[f"{role}_bias"] = rng.normal(0, 0.1, heads * block.head_dim).astype(np.float32)
+        elif isinstance(block, Ssm):
+            vectors |= _ssm_vectors(block, config.d_model, rng)
         elif "gate_bias" in block.sources:
             for role in ("gate", "up"):
                 vectors[f"{role}_bias"] = rng.normal(0, 0.1, block.width).astype(np.float32)
@@ -201,6 +228,23 @@ def write_random_artifact(
     ]
     metadata = {"tokenizer": tokenizer, "evaluation": None, "provenance": {"source": "random", "seed": seed}}
     return write_artifact(path, config, plans, weight, block_vectors, model_tensors, metadata, levels)
+
+
+def _ssm_vectors(block: Ssm, d_model: int, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
+    heads, inner, state = block.n_heads, block.n_heads * block.head_dim, block.n_groups * block.state_size
+    vectors = {
+        "dt": rng.normal(0, d_model**-0.5, heads * d_model).astype(np.float16),
+        "dt_bias": rng.uniform(-4, 1, heads),
+        "a": -np.exp(rng.uniform(-1, 2, heads)),
+        "d": rng.normal(0, 1, heads),
+        "gain": rng.uniform(0.5, 1.5, inner),
+    }
+    for role, rows in (("x", inner), ("b", state), ("c", state)):
+        vectors[f"{role}_conv"] = rng.normal(0, 0.5, (rows, block.conv_kernel + 1))
+    if "in_bias" in block.sources:
+        for role, rows in (("z", inner), ("x", inner), ("b", state), ("c", state)):
+            vectors[f"{role}_bias"] = rng.normal(0, 0.1, rows)
+    return {name: v if v.dtype == np.float16 else v.astype(np.float32) for name, v in vectors.items()}
 
 
 def mix_bits(source: Path, target: Path, bits_of: Callable[[str], int], seed: int = 0) -> None:

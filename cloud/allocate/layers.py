@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from edgesdk.cloud.allocate.inputs import AllocateInputs
-from edgesdk.cloud.families.blocks import Attention, Block, ModelConfig
+from edgesdk.cloud.families.blocks import Attention, Block, Mlp, ModelConfig
 from edgesdk.cloud.sizes import Allocation, LevelPlan, full_allocation
 
 __all__ = ["layer_ladder", "layer_names", "target_rates"]
@@ -33,7 +33,7 @@ def layer_ladder(
     of its sizes, bits stay.
 
     Each layer rounds its head axes to whole steps and lets its MLP make up for it. The bytes of each level are the
-    most that its rate allows, to within one step of one MLP.
+    most that its rate allows, to within one step of one MLP or state-space mixer.
     """
     full = full_allocation(inputs.sizes.config)
     total = inputs.level_bytes(full)
@@ -60,12 +60,12 @@ def _allocate(inputs: AllocateInputs, rates: Sequence[float]) -> Allocation:
 
 def _cut(inputs: AllocateInputs, index: int, rate: float) -> tuple[int, ...]:
     block = inputs.sizes.config.blocks[index]
-    if isinstance(block, Attention):
+    if not isinstance(block, Mlp):
         return tuple(max(1, round(a.size * (1 - rate) / a.quantum)) * a.quantum for a in block.axes)
     (axis,) = block.axes
     excess = 0.0  # bytes that rounding the head axes kept too many
     for i, other in enumerate(inputs.sizes.config.blocks):
-        if isinstance(other, Attention) and _layer(other) == _layer(block):
+        if not isinstance(other, Mlp) and _layer(other) == _layer(block):
             whole = inputs.block_bytes(i, tuple(a.size for a in other.axes))
             excess += inputs.block_bytes(i, _cut(inputs, i, rate)) - whole * (1 - rate)
     step = inputs.block_bytes(index, (axis.quantum,))
@@ -78,16 +78,17 @@ def _layer(block: Block) -> str:
 
 
 def _fill(inputs: AllocateInputs, allocation: Allocation, limit: float) -> Allocation:
-    """Gives MLP steps back, one layer after the other, while the bytes stay within the limit."""
+    """Gives steps of MLPs and of state-space heads back, one layer after the other, within the limit of bytes."""
     current = list(allocation)
     used = inputs.level_bytes(allocation)
     for index, block in enumerate(inputs.sizes.config.blocks):
         if isinstance(block, Attention):
             continue
-        (axis,) = block.axes
-        step = inputs.block_bytes(index, (axis.quantum,))
-        if current[index][0] + axis.quantum <= axis.size and used + step <= limit:
-            current[index] = (current[index][0] + axis.quantum,)
+        axis, kept = block.axes[-1], current[index]
+        larger = (*kept[:-1], kept[-1] + axis.quantum)
+        step = inputs.block_bytes(index, larger) - inputs.block_bytes(index, kept)
+        if larger[-1] <= axis.size and used + step <= limit:
+            current[index] = larger
             used += step
     return tuple(current)
 

@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from edgesdk.cloud.families.bamba import bamba_config
 from edgesdk.cloud.families.blocks import ModelConfig, expected_tensors
 from edgesdk.cloud.families.gemma2 import gemma2_config
 from edgesdk.cloud.families.gemma3 import gemma3_config
 from edgesdk.cloud.families.llama import llama_config
+from edgesdk.cloud.families.mamba2 import mamba2_config
 from edgesdk.cloud.families.mistral import mistral_config
 from edgesdk.cloud.families.phi3 import phi3_config
 from edgesdk.cloud.families.qwen2 import qwen2_config
@@ -46,6 +48,8 @@ FAMILIES = (
     Family("gemma2", ("gemma2",), gemma2_config),
     Family("gemma3", ("gemma3_text",), gemma3_config),
     Family("phi3", ("phi3",), phi3_config),
+    Family("mamba2", ("mamba2",), mamba2_config),
+    Family("bamba", ("bamba",), bamba_config),
 )
 
 _RECOMPUTED = re.compile(r".*\.rotary_emb\.(inv_freq|cos_cached|sin_cached)")  # buffers that older checkpoints saved

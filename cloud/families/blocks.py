@@ -19,6 +19,7 @@ __all__ = [
     "ModelConfig",
     "Rows",
     "Source",
+    "Ssm",
     "Weight",
     "choose_group",
     "expected_tensors",
@@ -78,6 +79,7 @@ class Attention:
     rotary_scale: float  # factor on cos and sin (yarn); folded into what makes q and k by the compiler
     sources: Mapping[str, Source] = field(repr=False)  # norm, q k v o; optional: q_bias .. o_bias, and norms: see below
     kind: str = "attention"
+    rotary_dim: int = 0  # elements of a head that the checkpoint rotates, the first ones; 0: all of them
     window: int | None = None  # tokens that a token sees, itself among them; None: all before it
     softcap: float | None = None  # a score s becomes softcap * tanh(s / softcap)
     gain_offset: float = 0.0  # added to the gains of norms as they are read
@@ -146,7 +148,77 @@ class Mlp:
         )
 
 
-Block = Attention | Mlp
+@dataclass(frozen=True)
+class Ssm:
+    """Mamba-2 mixer (Dao and Gu 2024, arXiv 2405.21060): out(norm(scan(conv(x), conv(b), conv(c), dt) * silu(z))).
+
+    n_heads heads of head_dim channels; the n_heads / n_groups heads of a group share b and c, of state_size elements.
+    conv_kernel: tokens that the causal convolution over x, b and c sees; step_limits: the least and the most dt
+    norm_groups: groups of heads that the gated norm normalizes apart, each by its full width at every level
+    """
+
+    name: str
+    n_heads: int
+    n_groups: int
+    head_dim: int
+    state_size: int
+    conv_kernel: int
+    norm_groups: int
+    step_limits: tuple[float, float]
+    sources: Mapping[str, str] = field(repr=False)  # norm in conv conv_bias dt_bias a_log d gain out, in_bias out_bias
+    kind: str = "ssm"
+
+    @property
+    def post_norm(self) -> bool:
+        """Whether the output is normed before it is added: never."""
+        return False
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        """The axes that a level may cut, in the order of its allocation."""
+        head = head_quantum(self.n_heads, self.n_heads, self.head_dim)
+        steps = (q for q in range(8, self.state_size, 8) if self.state_size % q == 0)
+        state = next((q for q in steps if q * self.n_groups % TILE_ROWS == 0), self.state_size)
+        return (Axis("state", self.state_size, state), Axis("head", self.head_dim, head))
+
+    @property
+    def weights(self) -> tuple[Weight, ...]:
+        """The packed linear weights: the rows of `in` but those of dt, which stay in float, and `out`."""
+        return (
+            Weight("z", ("head", self.n_heads), None),
+            Weight("x", ("head", self.n_heads), None),
+            Weight("b", ("state", self.n_groups), None),
+            Weight("c", ("state", self.n_groups), None),
+            Weight("out", None, ("head", self.n_heads)),
+        )
+
+    @property
+    def in_rows(self) -> tuple[int, ...]:
+        """Rows of `in` that belong to z, x, b, c and dt."""
+        inner, state = self.n_heads * self.head_dim, self.n_groups * self.state_size
+        return (inner, inner, state, state, self.n_heads)
+
+    def tensors(self, d_model: int) -> dict[str, tuple[int, ...]]:
+        """Name and shape of the checkpoint's tensors."""
+        _, inner, *state, heads = self.in_rows
+        channels = inner + sum(state)
+        shapes: dict[str, tuple[int, ...]] = {
+            "norm": (d_model,),
+            "in": (sum(self.in_rows), d_model),
+            "in_bias": (sum(self.in_rows),),
+            "conv": (channels, 1, self.conv_kernel),
+            "conv_bias": (channels,),
+            "dt_bias": (heads,),
+            "a_log": (heads,),
+            "d": (heads,),
+            "gain": (inner,),
+            "out": (d_model, inner),
+            "out_bias": (d_model,),
+        }
+        return {name: shapes[role] for role, name in self.sources.items()}
+
+
+Block = Attention | Mlp | Ssm
 
 
 @dataclass(frozen=True)
@@ -179,6 +251,9 @@ def expected_tensors(config: ModelConfig) -> dict[str, tuple[int, ...]]:
 
     for block in config.blocks:
         sizes = {axis.name: axis.size for axis in block.axes}
+        if isinstance(block, Ssm):
+            expected |= block.tensors(config.d_model)
+            continue
         for norm, size in _norm_sizes(config, block).items():
             expect(block.sources[norm], size)
         for weight in block.weights:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from edgesdk.cloud.config import QuantizeConfig
-from edgesdk.cloud.families.blocks import NORMS, Attention, Block, Weight
+from edgesdk.cloud.families.blocks import NORMS, Attention, Block, Ssm, Weight
 from edgesdk.cloud.pack import QuantizedWeight
 from edgesdk.cloud.quantize import METHODS
 from edgesdk.cloud.quantize.grid import Grid
@@ -29,7 +29,7 @@ __all__ = [
     "to_file",
 ]
 
-_MOMENT_OF = {"q": "input", "k": "input", "v": "input", "gate": "input", "up": "input", "o": "z", "down": "hidden"}
+_MOMENT_OF = {"o": "z", "down": "hidden", "out": "hidden"}  # the others read the normed input
 
 
 def quantize_weight(
@@ -47,7 +47,7 @@ def quantize_weight(
     """
     weight = next(w for w in block.weights if w.role == role)
     matrix = file_order(block, weight, weights[role])
-    moment = moments[_MOMENT_OF[role]]
+    moment = moments[_MOMENT_OF.get(role, "input")]
     if weight.columns is not None and weight.columns[0] != "width":
         order = torch.from_numpy(_order(block, weight.columns, paired=False))
         moment = moment[order][:, order]
@@ -98,9 +98,9 @@ def natural_order(block: Block, weight: Weight, matrix: Tensor) -> Tensor:
     return matrix
 
 
-def block_vectors(block: Block, weights: BlockWeights) -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]:
-    """Norm gains, inverse frequencies and row biases in file order."""
-    out = {role: weights[role].numpy() for role in NORMS if role in weights}
+def block_vectors(block: Block, weights: BlockWeights) -> dict[str, np.ndarray[Any, Any]]:
+    """Norm gains, row biases and what else a block keeps in float, in file order."""
+    out: dict[str, np.ndarray[Any, Any]] = {role: weights[role].numpy() for role in NORMS if role in weights}
     if isinstance(block, Attention):
         quantum = next(axis.quantum for axis in block.axes if axis.name == "qk")
         order = frequency_order(block.n_kv_heads, block.head_dim, quantum)
@@ -110,8 +110,21 @@ def block_vectors(block: Block, weights: BlockWeights) -> dict[str, np.ndarray[A
                 out[f"{role}_bias"] = (
                     weights[f"{role}_bias"].flatten().numpy()[_order(block, ("qk", heads), paired=True)]
                 )
+    elif isinstance(block, Ssm):
+        out |= _ssm_vectors(block, weights)
     else:
         out |= {role: weights[role].numpy() for role in ("gate_bias", "up_bias") if role in weights}
+    return out
+
+
+def _ssm_vectors(block: Ssm, weights: BlockWeights) -> dict[str, np.ndarray[Any, Any]]:
+    """What a mixer keeps in float; rows along an axis are in file order."""
+    out = {"dt": weights["dt"].half().flatten().numpy()}
+    out |= {name: weights[name].numpy() for name in ("dt_bias", "a", "d")}
+    for weight in block.weights:
+        for name in (f"{weight.role}_bias", f"{weight.role}_conv", *(("gain",) if weight.role == "x" else ())):
+            if weight.rows is not None and name in weights:
+                out[name] = weights[name].flatten(0, 1).numpy()[_order(block, weight.rows, paired=False)]
     return out
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from edgesdk.cloud.families.blocks import Block
 from edgesdk.cloud.moments import Moments
-from edgesdk.cloud.rank import outputs, uniql
+from edgesdk.cloud.rank import given, magnitude, outputs, uniql
 from edgesdk.cloud.reference import BlockWeights
 from edgesdk.cloud.sort import Order
 
@@ -17,4 +17,6 @@ RankMethod = Callable[[Block, BlockWeights, Moments], Order]
 METHODS: dict[str, RankMethod] = {
     "outputs": outputs.rank,  # what each element adds to the block's output
     "uniql": uniql.rank,  # baseline: ridge leverage, PCA of values, pair energies
+    "magnitude": magnitude.rank,  # baseline: norms of the weights
+    "given": given.rank,  # baseline: no order at all
 }

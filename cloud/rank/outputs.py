@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
-from edgesdk.cloud.families.blocks import Attention, Block
+from edgesdk.cloud.families.blocks import Attention, Block, Ssm
 from edgesdk.cloud.moments import Moments
 from edgesdk.cloud.reference import BlockWeights
-from edgesdk.cloud.sort import AttentionOrder, MlpOrder, Order
+from edgesdk.cloud.sort import AttentionOrder, MlpOrder, Order, SsmOrder
 
-__all__ = ["channel_loss", "pair_order", "pair_score", "rank", "value_rotation"]
+__all__ = ["channel_loss", "descending", "pair_order", "pair_score", "rank", "state_energy", "value_rotation"]
 
 _RIDGE = 1e-6
 
 
 def rank(block: Block, weights: BlockWeights, moments: Moments) -> Order:
-    """MLP channels by energy times output norm, RoPE pairs by their share of the scores, V/O by singular values."""
+    """MLP channels by energy times output norm, RoPE pairs by their share of the scores, V/O by singular values.
+
+    Channels of a state-space head like those of an MLP, states by what they can add to the outputs.
+    """
+    if isinstance(block, Ssm):
+        channels = channel_loss({"down": weights["out"].flatten(1)}, moments).reshape(block.n_heads, -1)
+        states = state_energy(block, moments).reshape(block.n_groups, -1, block.state_size)
+        return SsmOrder(descending(states.sqrt().sum(1)), descending(channels))
     if not isinstance(block, Attention):
         return MlpOrder(torch.argsort(channel_loss(weights, moments), descending=True, stable=True))
     pairs = pair_order(block, moments)
@@ -34,6 +43,16 @@ def rank(block: Block, weights: BlockWeights, moments: Moments) -> Order:
 def channel_loss(weights: BlockWeights, moments: Moments) -> Tensor:
     """E[h_i^2] * |down[:, i]|^2: squared output error of dropping MLP channel i alone. (width,)"""
     return moments["hidden"].diagonal() * weights["down"].square().sum(0)
+
+
+def state_energy(block: Ssm, moments: Moments | Mapping[str, Tensor]) -> Tensor:
+    """E[(dt b_j)^2] E[c_j^2] of each state j, for every head: (n_heads, state)."""
+    return moments["b_energy"] * moments["c_energy"].repeat_interleave(block.n_heads // block.n_groups, dim=0)
+
+
+def descending(score: Tensor) -> Tensor:
+    """The order of the last axis, largest first; equal ones stay in place."""
+    return torch.argsort(score, dim=-1, descending=True, stable=True)
 
 
 def pair_score(block: Attention, moments: Moments) -> Tensor:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from edgesdk.cloud.families.blocks import Attention, Block
+from edgesdk.cloud.families.blocks import Attention, Block, Ssm
 from edgesdk.cloud.moments import Moments
-from edgesdk.cloud.rank.outputs import pair_order
+from edgesdk.cloud.rank.outputs import descending, pair_order, state_energy
 from edgesdk.cloud.reference import BlockWeights
-from edgesdk.cloud.sort import AttentionOrder, MlpOrder, Order
+from edgesdk.cloud.sort import AttentionOrder, MlpOrder, Order, SsmOrder
 
 __all__ = ["rank", "ridge_leverage"]
 
@@ -18,6 +18,10 @@ _RIDGE = 1.0 / 2048
 
 def rank(block: Block, weights: BlockWeights, moments: Moments) -> Order:
     """MLP channels by ridge leverage (down ignored), value dims by PCA of the values, RoPE pairs by energies."""
+    if isinstance(block, Ssm):
+        states = state_energy(block, moments).sqrt().reshape(block.n_groups, -1, block.state_size).sum(1)
+        channels = torch.stack([ridge_leverage(moment) for moment in moments["states"]])
+        return SsmOrder(descending(states), descending(channels))
     if not isinstance(block, Attention):
         return MlpOrder(torch.argsort(ridge_leverage(moments["hidden"]), descending=True, stable=True))
     pairs = pair_order(block, moments)

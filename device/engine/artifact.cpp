@@ -110,7 +110,7 @@ std::vector<std::array<int32_t, 2>> read_allocation(const Json& entry, const std
     const size_t n_blocks = model.blocks.size();
     for (const Json& kept : list(entry, "allocation", n_blocks, n_blocks, where, "6.1")) {
         const BlockSpec& block = model.blocks[allocation.size()];
-        const size_t n_axes = block.kind == BlockKind::attention ? 2 : 1;
+        const size_t n_axes = block.kind == BlockKind::mlp ? 1 : 2;
         const std::string field = where + ".allocation[" + std::to_string(allocation.size()) + "]";
         if (!kept.is_array() || kept.size() != n_axes) {
             break_rule("6.1", "`" + field + "` is " + shown(kept) + ", expected " + std::to_string(n_axes) + " sizes");
@@ -125,7 +125,7 @@ std::vector<std::array<int32_t, 2>> read_allocation(const Json& entry, const std
             }
         }
         if (n_axes == 2 && (sizes[0] == 0) != (sizes[1] == 0)) {
-            break_rule("3", "`" + field + "` drops one of qk and vo, expected both or none");
+            break_rule("3", "`" + field + "` drops one of its two axes, expected both or none");
         }
         allocation.push_back(sizes);
     }
@@ -197,6 +197,10 @@ uint64_t Artifact::table_bytes() const {
         for (const auto& bias : block.row_bias) bytes += bias.size() * sizeof(VectorPiece);
         for (const auto* norm : {&block.norm, &block.post_norm, &block.q_norm, &block.k_norm}) bytes += norm->size() * sizeof(VectorPiece);
         bytes += (block.inv_freq.size() + block.bias.size()) * sizeof(VectorPiece);
+        const SsmSpec& ssm = block.ssm;
+        for (const auto* pieces : {&ssm.dt, &ssm.dt_bias, &ssm.a, &ssm.d, &ssm.conv[0], &ssm.conv[1], &ssm.conv[2], &ssm.gain}) {
+            bytes += pieces->size() * sizeof(VectorPiece);
+        }
     }
     return bytes;
 }

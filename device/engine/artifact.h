@@ -29,7 +29,7 @@ struct Level {  // SPEC section 6
     uint64_t file_bytes = 0;
     double perplexity = 0;  // NaN: not measured
     double kl = 0;
-    std::vector<std::array<int32_t, 2>> allocation;  // per block: {qk, vo} or {width, 0}
+    std::vector<std::array<int32_t, 2>> allocation;  // per block: {qk, vo}, {width, 0} or {state, head}
 };
 
 constexpr bool has_codebook(int32_t bits) { return bits == 2 || bits == 3 || bits == 4; }
@@ -53,10 +53,19 @@ struct Axis {
     int32_t quantum = 0;
 };
 
-enum class BlockKind { attention, mlp };
+enum class BlockKind { attention, mlp, ssm };
 enum class Activation { silu, gelu_tanh };
 enum AttentionWeight { kQ, kK, kV, kO };
 enum MlpWeight { kGate, kUp, kDown };
+enum SsmWeight { kZ, kX, kB, kC, kOut };
+
+struct SsmSpec {  // of a block of kind ssm
+    int32_t n_groups = 0, norm_groups = 0;
+    int32_t conv_kernel = 0;
+    float step_least = 0, step_most = 0;
+    std::vector<VectorPiece> dt, dt_bias, a, d;   // one each, level 0
+    std::vector<VectorPiece> conv[3], gain;       // of x, b, c
+};
 
 struct BlockSpec {  // SPEC section 3; pieces are in file order
     BlockKind kind = BlockKind::mlp;
@@ -64,8 +73,8 @@ struct BlockSpec {  // SPEC section 3; pieces are in file order
     int32_t n_heads = 0;
     int32_t n_kv_heads = 0;
     float softmax_scale = 0;
-    Axis axes[2];                                 // {qk, vo} or {width}
-    std::vector<PanelPiece> weights[4];           // by AttentionWeight or MlpWeight
+    Axis axes[2];                                 // {qk, vo}, {width} or {state, head}
+    std::vector<PanelPiece> weights[5];           // by AttentionWeight, MlpWeight or SsmWeight
     int32_t window = 0;                           // tokens that a token sees; 0: all before it
     float softcap = 0;                            // of scores; 0: none
     bool has_qk_norm = false, has_post_norm = false;
@@ -73,7 +82,8 @@ struct BlockSpec {  // SPEC section 3; pieces are in file order
     std::vector<VectorPiece> norm;                // one, level 0; so are the next three where the block has them
     std::vector<VectorPiece> post_norm, q_norm, k_norm;
     std::vector<VectorPiece> inv_freq;            // attention
-    std::vector<VectorPiece> row_bias[2];         // of q, k or gate, up; empty: none
+    std::vector<VectorPiece> row_bias[4];         // of q, k; gate, up; or z, x, b, c; empty: none
+    SsmSpec ssm;
     std::vector<VectorPiece> bias;                // F16; a level uses at most one
 };
 

@@ -15,6 +15,7 @@ constexpr Names kModel = {"family",          "name",      "d_model", "vocab_size
 constexpr Names kAttention = {"name",      "kind",          "axes",   "row_bias", "n_heads", "n_kv_heads",
                               "post_norm", "softmax_scale", "window", "softcap",  "qk_norm"};
 constexpr Names kMlp = {"name", "kind", "axes", "row_bias", "activation", "gated", "post_norm"};
+constexpr Names kSsm = {"name", "kind", "axes", "row_bias", "n_heads", "n_groups", "norm_groups", "conv_kernel", "step_limits"};
 constexpr Names kAdded = {"logit_softcap", "post_norm", "window", "softcap", "qk_norm"};
 constexpr uint64_t kMaxWindow = (1 << 30) - 1;
 
@@ -62,7 +63,7 @@ void check_known_fields(const Json& model, int major) {
     for (const Json& block : model["blocks"]) {
         const std::string where = "edge.model.blocks[" + std::to_string(n++) + "]";
         const bool is_attention = block["kind"] == "attention", is_mlp = block["kind"] == "mlp";
-        if (is_attention || is_mlp) check_entry(block, is_attention ? kAttention : kMlp, major, where);
+        check_entry(block, is_attention ? kAttention : is_mlp ? kMlp : kSsm, major, where);
         if (is_mlp && major == 1 && block["activation"] != "silu") {
             break_rule("1.7", "`" + where + ".activation` needs format 2, this file is of format 1");
         }

@@ -1,11 +1,13 @@
 // Sections 3, 4 and 7 of the header: what the model is made of, and that every level has all of it.
 #include <cmath>
+#include <limits>
 #include <set>
 
 #include "artifact_fields.h"
 #include "artifact_tensors.h"
 #include "bytes.h"
 #include "errors.h"
+#include "kernels/ops.h"
 #include "tokenizer_description.h"
 
 namespace edge {
@@ -15,25 +17,37 @@ constexpr uint64_t kMaxSize = 1 << 24;      // elements along an axis: far above
 constexpr uint64_t kMaxElements = 1 << 30;  // rows or columns of a weight
 constexpr const char* kAttentionWeights[] = {"q", "k", "v", "o"};
 constexpr const char* kMlpWeights[] = {"gate", "up", "down"};
+constexpr const char* kSsmWeights[] = {"z", "x", "b", "c", "out"};
 
 struct Shape {
     int64_t rows, columns;
 };
 
 const char* weight_name(const BlockSpec& block, int w) {
-    return block.kind == BlockKind::attention ? kAttentionWeights[w] : kMlpWeights[w];
+    switch (block.kind) {
+        case BlockKind::attention: return kAttentionWeights[w];
+        case BlockKind::mlp: return kMlpWeights[w];
+        default: return kSsmWeights[w];
+    }
 }
 
-int n_weights(const BlockSpec& block) { return block.kind == BlockKind::attention ? 4 : 3; }
-
-bool has_column_panels(const BlockSpec& block, int w) {
-    return block.kind == BlockKind::attention ? w == kO : w == kDown;
+int n_weights(const BlockSpec& block) {
+    return block.kind == BlockKind::attention ? 4 : block.kind == BlockKind::mlp ? 3 : 5;
 }
+
+// Of the first weights: those that may have a bias for each of their rows.
+int n_row_biases(const BlockSpec& block) { return block.kind == BlockKind::ssm ? 4 : 2; }
+
+bool has_column_panels(const BlockSpec& block, int w) { return w + 1 == n_weights(block); }
 
 // Rows and columns of a weight when the block keeps `kept` of its axes.
 Shape weight_shape(const BlockSpec& block, int w, const std::array<int32_t, 2>& kept, int32_t d_model) {
     if (block.kind == BlockKind::mlp) return w == kDown ? Shape{d_model, kept[0]} : Shape{kept[0], d_model};
     const int64_t heads = block.n_heads, kv_heads = block.n_kv_heads;
+    if (block.kind == BlockKind::ssm) {
+        if (w == kOut) return {d_model, heads * kept[1]};
+        return w == kB || w == kC ? Shape{int64_t{block.ssm.n_groups} * kept[0], d_model} : Shape{heads * kept[1], d_model};
+    }
     switch (w) {
         case kQ: return {heads * kept[0], d_model};
         case kK: return {kv_heads * kept[0], d_model};
@@ -140,11 +154,11 @@ public:
     }
 
     // A vector that is whole in level 0.
-    std::vector<VectorPiece> gain(const std::string& stem, int32_t size) const {
-        auto pieces = vector(stem, "F32");
+    std::vector<VectorPiece> gain(const std::string& stem, int64_t size, const char* dtype = "F32") const {
+        auto pieces = vector(stem, dtype);
         if (pieces.size() != 1 || pieces[0].size != size || !used_by_all(pieces[0].run)) {
             break_rule("3", "tensor `" + stem + "/0` is missing or has a wrong size, expected " + std::to_string(size) +
-                                " F32 values for all levels");
+                                " " + dtype + " values for all levels");
         }
         return pieces;
     }
@@ -209,15 +223,59 @@ void read_attention(const Json& entry, const ModelReader& reader, const std::str
     block.inv_freq = reader.vector(block.name + ".inv_freq", "F32");
 }
 
-// The first two weights of a block (q and k, gate and up) may have a bias for each of their rows.
+// A divisor of the heads: groups that share b and c, or are normalized together.
+int32_t read_groups(const Json& entry, const char* name, const std::string& where, int32_t n_heads) {
+    const auto n = static_cast<int32_t>(integer(entry, name, 1, 65536, where, "3"));
+    if (n_heads % n != 0) {
+        break_rule("3", "`" + where + "." + name + "` is " + std::to_string(n) + ", expected a divisor of " +
+                            std::to_string(n_heads) + " heads");
+    }
+    return n;
+}
+
+void read_ssm(const Json& entry, const ModelReader& reader, const std::string& where, int32_t d_model, BlockSpec& block) {
+    SsmSpec& ssm = block.ssm;
+    block.n_heads = static_cast<int32_t>(integer(entry, "n_heads", 1, 65536, where, "3"));
+    ssm.n_groups = read_groups(entry, "n_groups", where, block.n_heads);
+    ssm.norm_groups = read_groups(entry, "norm_groups", where, block.n_heads);
+    ssm.conv_kernel = static_cast<int32_t>(integer(entry, "conv_kernel", 2, kMaxConvKernel, where, "3"));
+    const Json& limits = list(entry, "step_limits", 2, 2, where, "3");
+    for (size_t i = 0; i < 2; ++i) {
+        const bool is_open = i == 1 && limits[i].is_null();
+        if (!is_open && !limits[i].is_number()) break_rule("3", "`" + where + ".step_limits` holds " + shown(limits[i]));
+        const float value = is_open ? std::numeric_limits<float>::infinity() : limits[i].get<float>();
+        (i == 0 ? ssm.step_least : ssm.step_most) = value;
+    }
+    if (!(ssm.step_least >= 0 && ssm.step_least <= ssm.step_most && std::isfinite(ssm.step_least))) {
+        break_rule("3", "`" + where + ".step_limits` is " + shown(limits) + ", expected 0 <= least <= most");
+    }
+    const Json& axes = object(entry, "axes", where, "3");
+    block.axes[0] = read_axis(axes, "state", where, 8);
+    block.axes[1] = read_axis(axes, "head", where, 8);
+    const uint64_t rows = static_cast<uint64_t>(block.n_heads) * static_cast<uint64_t>(block.axes[1].size);
+    const uint64_t states = static_cast<uint64_t>(ssm.n_groups) * static_cast<uint64_t>(block.axes[0].size);
+    if (rows > kMaxElements / 16 || states > kMaxElements / 16) {
+        break_rule("3", "`" + where + ".axes` has " + std::to_string(rows) + " channels and " + std::to_string(states) +
+                            " states, which is too many");
+    }
+    ssm.dt = reader.gain(block.name + ".dt", int64_t{block.n_heads} * d_model, "F16");
+    ssm.dt_bias = reader.gain(block.name + ".dt.bias", block.n_heads);
+    ssm.a = reader.gain(block.name + ".a", block.n_heads);
+    ssm.d = reader.gain(block.name + ".d", block.n_heads);
+    for (int i = 0; i < 3; ++i) ssm.conv[i] = reader.vector(block.name + "." + kSsmWeights[kX + i] + ".conv", "F32");
+    ssm.gain = reader.vector(block.name + ".gain", "F32");
+}
+
+// The first weights of a block (q and k, gate and up, z x b c) may have a bias for each of their rows.
 void read_row_biases(const Json& entry, const ModelReader& reader, const std::string& where, BlockSpec& block) {
     if (!entry.contains("row_bias")) return;
-    for (const Json& name : list(entry, "row_bias", 0, 2, where, "3")) {
+    const int n = n_row_biases(block);
+    for (const Json& name : list(entry, "row_bias", 0, static_cast<size_t>(n), where, "3")) {
         int which = 0;
-        while (which < 2 && name != weight_name(block, which)) ++which;
-        if (which == 2) {
-            break_rule("3", "`" + where + ".row_bias` names " + shown(name) + ", expected " + weight_name(block, 0) + " or " +
-                                weight_name(block, 1));
+        while (which < n && name != weight_name(block, which)) ++which;
+        if (which == n) {
+            break_rule("3", "`" + where + ".row_bias` names " + shown(name) + ", expected " + weight_name(block, 0) + " to " +
+                                weight_name(block, n - 1));
         }
         const std::string tensor = block.name + "." + weight_name(block, which) + ".bias";
         block.row_bias[which] = reader.vector(tensor, "F32");
@@ -240,8 +298,11 @@ BlockSpec read_block(const Json& entry, const ModelReader& reader, const std::st
         }
         block.activation = activation == "silu" ? Activation::silu : Activation::gelu_tanh;
         block.axes[0] = read_axis(object(entry, "axes", where, "3"), "width", where, 1);
+    } else if (kind == "ssm") {
+        block.kind = BlockKind::ssm;
+        read_ssm(entry, reader, where, d_model, block);
     } else {
-        throw UnsupportedError("`" + where + ".kind` is " + shown(kind) + ", this engine knows attention and mlp (rule 3)" +
+        throw UnsupportedError("`" + where + ".kind` is " + shown(kind) + ", this engine knows attention, mlp and ssm (rule 3)" +
                                "\nhint: update edgesdk");
     }
     for (int w = 0; w < n_weights(block); ++w) {
@@ -311,6 +372,16 @@ void check_vector(const std::vector<VectorPiece>& pieces, int64_t size, const Ar
     }
 }
 
+// What follows the axes of a mixer and is no panel.
+void check_ssm(const BlockSpec& block, const std::array<int32_t, 2>& kept, const Artifact& artifact, int level) {
+    for (int i = 0; i < 3; ++i) {
+        const int64_t rows = weight_shape(block, kX + i, kept, artifact.model.d_model).rows;
+        check_vector(block.ssm.conv[i], rows * (block.ssm.conv_kernel + 1), artifact, level,
+                     block.name + "." + kSsmWeights[kX + i] + ".conv");
+    }
+    check_vector(block.ssm.gain, int64_t{block.n_heads} * kept[1], artifact, level, block.name + ".gain");
+}
+
 uint64_t check_block(const BlockSpec& block, const std::array<int32_t, 2>& kept, const Artifact& artifact, int level) {
     uint64_t bytes = 0;
     int32_t group = 0;  // shared by all weights that read the normed residual
@@ -324,12 +395,13 @@ uint64_t check_block(const BlockSpec& block, const std::array<int32_t, 2>& kept,
     int n_biases = 0;
     for (const VectorPiece& bias : block.bias) n_biases += artifact.runs[static_cast<size_t>(bias.run)].used_by(level);
     if (n_biases > 1) break_rule("3", "level " + std::to_string(level) + " uses several `" + block.name + ".bias`");
-    for (int w = 0; w < 2; ++w) {
+    for (int w = 0; w < n_row_biases(block); ++w) {
         if (block.row_bias[w].empty()) continue;
         const int64_t rows = weight_shape(block, w, kept, artifact.model.d_model).rows;
         check_vector(block.row_bias[w], rows, artifact, level, block.name + "." + weight_name(block, w) + ".bias");
     }
-    if (block.kind == BlockKind::mlp) return bytes;
+    if (block.kind == BlockKind::ssm) check_ssm(block, kept, artifact, level);
+    if (block.kind != BlockKind::attention) return bytes;
     const int64_t kv_heads = block.n_kv_heads;
     check_vector(block.inv_freq, kv_heads * kept[0] / 2, artifact, level, block.name + ".inv_freq");
     return bytes;

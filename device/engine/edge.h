@@ -102,7 +102,8 @@ typedef struct edge_logprob {
 
 typedef struct edge_op_time {
     size_t struct_size;
-    const char* op;           /* "embed", "norm", "qkv", "store", "attention", "merge", "o", "gate_up", "activate", "down", "head" */
+    const char* op;           /* "embed", "norm", "qkv", "store", "attention", "merge", "o", "gate_up", "activate", "down", "head",
+                               * "ssm_in", "ssm_scan", "ssm_out" */
     uint64_t n_calls;
     uint64_t nanoseconds;
     uint64_t bytes;           /* of weights and cache that the calls read, each once per call; 0 where they read neither */

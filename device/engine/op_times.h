@@ -7,13 +7,13 @@
 
 namespace edge {
 
-enum class Op { embed, norm, qkv, store, attention, merge, o, gate_up, activate, down, head };
-constexpr std::array<const char*, 11> kOpNames = {"embed", "norm", "qkv", "store", "attention", "merge",
-                                                  "o", "gate_up", "activate", "down", "head"};
+enum class Op { embed, norm, qkv, store, attention, merge, o, gate_up, activate, down, head, ssm_in, ssm_scan, ssm_out };
+constexpr std::array<const char*, 14> kOpNames = {"embed", "norm", "qkv", "store", "attention", "merge", "o",
+                                                  "gate_up", "activate", "down", "head", "ssm_in", "ssm_scan", "ssm_out"};
 
 struct OpTime {
     uint64_t n_calls = 0, nanoseconds = 0;
-    uint64_t bytes = 0;  // of weights and cache that the calls read, each once per call
+    uint64_t bytes = 0;  // of weights, cache and state that the calls read, each once per call
 };
 using OpTimes = std::array<OpTime, kOpNames.size()>;
 

@@ -27,7 +27,7 @@ Session::Session(std::shared_ptr<Model> model)
       work_arena_(measure(*model_).work_bytes),
       memory_(kv_arena_, work_arena_, model_->weights(), model_->demand()),
       pool_(model_->demand().n_threads, model_->pin_threads()),
-      transformer_(model_->weights(), memory_.cache, memory_.workspace, pool_) {}
+      transformer_(model_->weights(), memory_.cache, memory_.states, memory_.workspace, pool_) {}
 
 void Session::reset() {
     rewind(0);
@@ -41,8 +41,12 @@ void Session::rewind(int32_t n_tokens) {
     }
     if (n_tokens < n_tokens_ || n_tokens == 0) has_logits_ = false;
     n_tokens_ = n_tokens;
-    n_cached_ = std::min(n_cached_, n_tokens);
+    if (n_tokens < n_cached_) keep_cached(n_tokens);
 }
+
+// Of what the caches hold only the first tokens count. The state of a mixer cannot go back: it is made again from the first
+// token when it is needed.
+void Session::keep_cached(int32_t n_tokens) { n_cached_ = memory_.states.empty() ? n_tokens : 0; }
 
 void Session::append(std::span<const int32_t> tokens) {
     const int32_t context = model_->demand().context_tokens, vocab_size = model_->weights().vocab_size;
@@ -75,6 +79,7 @@ void Session::advance(float* all_logits) {
         has_logits_ = false;
         if (!transformer_.forward(memory_.history + n_cached_, n, n_cached_, cancelled_)) {
             n_tokens_ = n_cached_;
+            keep_cached(n_cached_);
             end_cancelled();
         }
         if (all_logits) {

@@ -41,6 +41,7 @@ public:
     void cancel() { cancelled_ = true; }  // from any thread: ends the running call, or else the next one that computes
 
 private:
+    void keep_cached(int32_t n_tokens);
     void append(std::span<const int32_t> tokens);
     void advance(float* all_logits);
     void ready();

@@ -36,6 +36,7 @@ bool Transformer::forward(const int32_t* tokens, int n, int64_t position, const 
     const int64_t d_model = weights_.d_model;
     const WeightPanel& embed = weights_.embed.panels[0];
     has_output_ = false;
+    if (position == 0) states_.clear();
     const auto look_up = [&](int64_t t, int) {
         ops().embed_row(embed.panel, embed.bits, tokens[t], weights_.embedding_scale, work_.x + t * d_model);
     };
@@ -53,6 +54,9 @@ bool Transformer::forward(const int32_t* tokens, int n, int64_t position, const 
         if (block.kind == BlockKind::attention) {
             normalize(block.norm, block.q.group, 0, n);
             attention(block, static_cast<int>(b), n, position);
+        } else if (block.kind == BlockKind::ssm) {
+            normalize(block.norm, block.ssm.z.group, 0, n);
+            ssm(block, static_cast<int>(b), n);
         } else {
             normalize(block.norm, block.gate.group, 0, n);
             mlp(block, n);

@@ -1,4 +1,4 @@
-// The forward pass of dense decoders: blocks of attention and gated MLP around a residual.
+// The forward pass: blocks of attention, gated MLP and Mamba-2 mixers around a residual.
 #pragma once
 #include <atomic>
 #include <cstdint>
@@ -6,6 +6,7 @@
 
 #include "kv_cache.h"
 #include "op_times.h"
+#include "state_cache.h"
 #include "threads.h"
 #include "weights.h"
 #include "workspace.h"
@@ -16,11 +17,11 @@ namespace edge {
 // the number of threads nor on how tokens are cut into calls.
 class Transformer {
 public:
-    Transformer(const Weights& weights, const KvCache& cache, Workspace& workspace, ThreadPool& pool)
-        : weights_(weights), cache_(cache), work_(workspace), pool_(pool) {}
+    Transformer(const Weights& weights, const KvCache& cache, const StateCache& states, Workspace& workspace, ThreadPool& pool)
+        : weights_(weights), cache_(cache), states_(states), work_(workspace), pool_(pool) {}
 
     // Pushes n <= workspace.n tokens through all blocks, as positions position .. position + n - 1, and stores their keys
-    // and values. Returns false, leaving nothing usable behind, when `cancelled` became true.
+    // and values; mixers must have seen the tokens before them, once each. Returns false, leaving nothing usable behind, when `cancelled` became true.
     bool forward(const int32_t* tokens, int n, int64_t position, const std::atomic<bool>& cancelled);
 
     // Logits of tokens first .. first + n - 1 of the last chunk: (n, vocab_size). Call it once per chunk.
@@ -51,9 +52,14 @@ private:
     void attend(const Block& block, int index, int head, int n, int64_t position, const float* queries, float* out, int thread);
     void merge(const Block& block, const float* heads, float* rows, int n);
     void mlp(const Block& block, int n);
+    void ssm(const Block& block, int index, int n);  // these four: transformer_ssm.cpp
+    void scan(const SsmBlock& ssm, const StateCache::Mixer& memory, int n);
+    void step_sizes(const SsmBlock& ssm, int n);
+    void convolve(const SsmBlock& ssm, const StateCache::Mixer& memory, int n);
 
     const Weights& weights_;
     const KvCache& cache_;
+    const StateCache& states_;
     Workspace& work_;
     ThreadPool& pool_;
     bool has_output_ = false;             // y holds a block's output that x lacks

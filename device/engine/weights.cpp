@@ -1,5 +1,6 @@
 #include "weights.h"
 
+#include <cmath>
 #include <cstring>
 
 #include "kernels/float16.h"
@@ -78,7 +79,41 @@ public:
         return nullptr;
     }
 
+    // The one F16 vector of all levels, where it lies.
+    const uint16_t* halves(const std::vector<VectorPiece>& pieces) const {
+        return mapping_ ? reinterpret_cast<const uint16_t*>(mapping_->at(pieces[0].begin)) : nullptr;
+    }
+
+    // Taps and bias of each row, as (n_taps, n_rows).
+    const float* taps(const std::vector<VectorPiece>& pieces, int64_t n_rows, int32_t n_taps) {
+        auto* values = arena_.take<float>(static_cast<uint64_t>(n_rows * n_taps));
+        each_value(pieces, [&](int64_t at, float value) { values[at % n_taps * n_rows + at / n_taps] = value; });
+        return values;
+    }
+
+    // The gain of a gated norm, head-major. rms_norm divides by the width that is kept: the gain makes up for it.
+    const float* gated_gain(const std::vector<VectorPiece>& pieces, const SsmBlock& ssm, int32_t full_head) {
+        auto* values = arena_.take<float>(static_cast<uint64_t>(ssm.rows()));
+        const auto factor = static_cast<float>(std::sqrt(static_cast<double>(full_head) / ssm.head));
+        each_value(pieces, [&](int64_t at, float value) {
+            const int64_t run = at / ssm.head_quantum, head = run % ssm.n_heads;
+            values[head * ssm.head + run / ssm.n_heads * ssm.head_quantum + at % ssm.head_quantum] = value * factor;
+        });
+        return values;
+    }
+
 private:
+    // Calls `put` with place and value of everything in the pieces that the level uses, side by side.
+    template <typename Put>
+    void each_value(const std::vector<VectorPiece>& pieces, Put&& put) const {
+        int64_t at = 0;
+        for (const VectorPiece& piece : pieces) {
+            if (!mapping_ || !used(piece.run) || piece.size == 0) continue;
+            const auto* from = reinterpret_cast<const float*>(mapping_->at(piece.begin));
+            for (int32_t i = 0; i < piece.size; ++i) put(at++, from[i]);
+        }
+    }
+
     bool used(int32_t run) const { return artifact_.runs[static_cast<size_t>(run)].used_by(level_); }
 
     WeightPanel view(const PanelPiece& piece) const {
@@ -106,14 +141,45 @@ private:
     Codebook* codebooks_;
 };
 
-Block bind_block(Binder& binder, const BlockSpec& spec, const std::array<int32_t, 2>& kept) {
+SsmBlock bind_ssm(Binder& binder, const BlockSpec& spec, const std::array<int32_t, 2>& kept, float norm_eps) {
+    const SsmSpec& own = spec.ssm;
+    SsmBlock ssm;
+    ssm.n_heads = spec.n_heads;
+    ssm.n_groups = own.n_groups;
+    ssm.norm_groups = own.norm_groups;
+    ssm.conv_kernel = own.conv_kernel;
+    ssm.state = kept[0];
+    ssm.head = kept[1];
+    ssm.state_quantum = spec.axes[0].quantum;
+    ssm.head_quantum = spec.axes[1].quantum;
+    ssm.step_least = own.step_least;
+    ssm.step_most = own.step_most;
+    if (ssm.head == 0) return ssm;  // dropped
+    ssm.norm_eps = norm_eps * (static_cast<float>(ssm.head) / static_cast<float>(spec.axes[1].size));
+    ssm.dt = binder.halves(own.dt);
+    ssm.dt_bias = binder.gather(own.dt_bias);
+    ssm.a = binder.gather(own.a);
+    ssm.d = binder.gather(own.d);
+    for (int i = 0; i < 3; ++i) {
+        ssm.conv[i] = binder.taps(own.conv[i], i == 0 ? ssm.rows() : ssm.states(), ssm.conv_kernel + 1);
+    }
+    ssm.gain = binder.gated_gain(own.gain, ssm, spec.axes[1].size);
+    ssm.z = binder.weight(spec.weights[kZ], false);
+    ssm.x = binder.weight(spec.weights[kX], false);
+    ssm.b = binder.weight(spec.weights[kB], false);
+    ssm.c = binder.weight(spec.weights[kC], false);
+    ssm.out = binder.weight(spec.weights[kOut], true);
+    return ssm;
+}
+
+Block bind_block(Binder& binder, const BlockSpec& spec, const std::array<int32_t, 2>& kept, float norm_eps) {
     Block block;
     block.kind = spec.kind;
     block.dropped = kept[0] == 0;
     block.norm = binder.gather(spec.norm);
     block.bias = binder.widen(spec.bias);
     block.post_norm = binder.gather(spec.post_norm);
-    for (int i = 0; i < 2; ++i) block.row_bias[i] = binder.gather(spec.row_bias[i]);
+    for (int i = 0; i < 4; ++i) block.row_bias[i] = binder.gather(spec.row_bias[i]);
     if (spec.kind == BlockKind::attention) {
         block.n_heads = spec.n_heads;
         block.n_kv_heads = spec.n_kv_heads;
@@ -131,6 +197,8 @@ Block bind_block(Binder& binder, const BlockSpec& spec, const std::array<int32_t
         block.k = binder.weight(spec.weights[kK], false);
         block.v = binder.weight(spec.weights[kV], false);
         block.o = binder.weight(spec.weights[kO], true);
+    } else if (spec.kind == BlockKind::ssm) {
+        block.ssm = bind_ssm(binder, spec, kept, norm_eps);
     } else {
         block.width = kept[0];
         block.activation = spec.activation;
@@ -153,7 +221,7 @@ Weights::Weights(Arena& arena, const Artifact& artifact, int level, const Mappin
     const auto& allocation = artifact.levels[static_cast<size_t>(level)].allocation;
     blocks.reserve(allocation.size());
     for (size_t b = 0; b < allocation.size(); ++b) {
-        blocks.push_back(bind_block(binder, artifact.model.blocks[b], allocation[b]));
+        blocks.push_back(bind_block(binder, artifact.model.blocks[b], allocation[b], norm_eps));
     }
     norm = binder.gather(artifact.model.norm);
     embed = binder.weight(artifact.model.embed, false);
@@ -167,6 +235,9 @@ uint64_t Weights::token_bytes() const {
         for (const Weight* weight : {&block.q, &block.k, &block.v, &block.o, &block.gate, &block.up, &block.down}) {
             bytes += weight->bytes;
         }
+        const SsmBlock& ssm = block.ssm;
+        for (const Weight* weight : {&ssm.z, &ssm.x, &ssm.b, &ssm.c, &ssm.out}) bytes += weight->bytes;
+        bytes += int64_t{ssm.n_heads} * d_model * 2;
     }
     return static_cast<uint64_t>(bytes);
 }

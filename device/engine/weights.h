@@ -31,6 +31,26 @@ struct Weight {
     int64_t row_tile_bytes = 0; // one tile of every panel: of a row of column panels that lie side by side
 };
 
+// A mixer of kind ssm at a level: `state` elements per group, `head` channels per head.
+struct SsmBlock {
+    int32_t n_heads = 0, n_groups = 0, norm_groups = 0;
+    int32_t state = 0, head = 0;
+    int32_t state_quantum = 8, head_quantum = 8;
+    int32_t conv_kernel = 0;
+    float step_least = 0, step_most = 0;
+    float norm_eps = 0;                  // with it and `gain`, rms_norm over what is kept divides by the full width
+    const uint16_t* dt = nullptr;        // (n_heads, d_model) float16, in the mapping
+    const float* dt_bias = nullptr;      // (n_heads), like a and d
+    const float* a = nullptr;
+    const float* d = nullptr;
+    const float* conv[3] = {};           // of x, b, c: (conv_kernel + 1, rows in axis order)
+    const float* gain = nullptr;         // (n_heads, head)
+    Weight z, x, b, c, out;
+
+    int64_t rows() const { return int64_t{n_heads} * head; }
+    int64_t states() const { return int64_t{n_groups} * state; }
+};
+
 struct Block {
     BlockKind kind = BlockKind::mlp;
     bool dropped = false;         // only the bias is left
@@ -48,13 +68,15 @@ struct Block {
     const float* q_norm = nullptr;       // (qk) gains of the norms of each query and key head, or nullptr
     const float* k_norm = nullptr;
     const float* inv_freq = nullptr;     // (qk / quantum, n_kv_heads, quantum / 2)
-    const float* row_bias[2] = {};       // of q, k or gate, up, in axis order, or nullptr
+    const float* row_bias[4] = {};       // of q, k; gate, up; or z, x, b, c, in axis order, or nullptr
     Weight q, k, v, o;
 
     // mlp
     int32_t width = 0;
     Activation activation = Activation::silu;
     Weight gate, up, down;
+
+    SsmBlock ssm;
 };
 
 // Shapes and views of one level. `mapping` == nullptr: measures; only shapes are filled and the arena counts.

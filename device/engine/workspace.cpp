@@ -11,6 +11,7 @@ constexpr int32_t kChunkTokens = 128;
 
 struct Extents {
     int64_t wide = 0, kv = 0, head = 0, queries = 0, attention = 0;
+    int64_t mixer_wide = 0, mixer_states = 0, mixer_heads = 0;
     int64_t columns = 0, groups = 0;  // of quantized activations
 
     void reads(const Weight& weight) {
@@ -35,6 +36,13 @@ Extents measure(const Weights& weights, int32_t context_tokens, int32_t kv_bits)
             e.attention = std::max(e.attention, kv_bits == 8 ? attention_q8_work(rows, block.qk, block.vo)
                                                              : attention_f16_work(n_queries, context_tokens));
             for (const Weight* weight : {&block.q, &block.o}) e.reads(*weight);
+        } else if (block.kind == BlockKind::ssm) {
+            const SsmBlock& ssm = block.ssm;
+            e.wide = std::max(e.wide, ssm.rows());
+            e.mixer_wide = std::max(e.mixer_wide, ssm.rows());
+            e.mixer_states = std::max(e.mixer_states, ssm.states());
+            e.mixer_heads = std::max<int64_t>(e.mixer_heads, ssm.n_heads);
+            for (const Weight* weight : {&ssm.z, &ssm.out}) e.reads(*weight);
         } else {
             e.wide = std::max<int64_t>(e.wide, block.width);
             for (const Weight* weight : {&block.gate, &block.down}) e.reads(*weight);
@@ -58,6 +66,11 @@ Workspace::Workspace(Arena& arena, const Weights& weights, int32_t context_token
     wide2 = arena.take<float>(rows(wide));
     keys = arena.take<float>(rows(kv));
     values = arena.take<float>(rows(kv));
+    mixer = {e.mixer_wide, e.mixer_states, e.mixer_heads, arena.take<float>(rows(e.mixer_wide)), {}, {}, nullptr, nullptr};
+    for (float*& projected : mixer.projected) projected = arena.take<float>(rows(mixer.states));
+    for (float*& state_rows : mixer.state_rows) state_rows = arena.take<float>(rows(mixer.states));
+    mixer.step = arena.take<float>(rows(mixer.heads));
+    mixer.decay = arena.take<float>(rows(mixer.heads));
     activations.stride = static_cast<int32_t>((e.columns + 63) / 64 * 64);
     activations.group_stride = static_cast<int32_t>((e.groups + 15) / 16 * 16);
     activations.codes = arena.take<int8_t>(rows(activations.stride));

@@ -25,6 +25,15 @@ struct Workspace {
         int8_t* codes;        // of its key or value
     };
 
+    struct Mixer {  // of a block of kind ssm; sizes are 0 where a model has none
+        int64_t wide, states, heads;  // row lengths
+        float* x;                     // (n, wide) behind the convolution, head-major
+        float* projected[2];          // (n, states) b and c before the convolution,
+        float* state_rows[2];         // (n, states) and behind it, group-major
+        float* step;                  // (n, heads)
+        float* decay;                 // (n, heads)
+    };
+
     int32_t n;
     int64_t wide;             // row length of wide1, wide2
     int64_t kv;               // row length of keys, values
@@ -34,6 +43,7 @@ struct Workspace {
     float* wide2;             // (n, wide)
     float* keys;              // (n, kv)
     float* values;            // (n, kv)
+    Mixer mixer;
     Activations activations;  // rows for the widest input and the smallest group
     float* logits;            // (vocab_size) of the last token
     std::vector<Thread> threads;

@@ -104,7 +104,7 @@ def test_sizes_must_be_positive_integers(size: object) -> None:
 
 @pytest.mark.parametrize("model_type", ["whisper", None, 3])
 def test_unknown_family(model_type: object) -> None:
-    with pytest.raises(ModelError, match=r"model_type .*known are: .*llama, .*qwen3\nhint:"):
+    with pytest.raises(ModelError, match=r"model_type .*known are: .*bamba, .*llama, .*qwen3\nhint:"):
         find_family({"model_type": model_type})
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hostile import CASES, Hostile
-from tiny_model import mix_bits, nested_ladder, tiny_config, write_random_artifact
+from hostile import CASES, SSM_CASES, Hostile
+from tiny_model import mix_bits, nested_ladder, tiny_config, tiny_ssm_config, write_random_artifact
 
 from edgesdk.errors import ArtifactError, HashError, TruncatedError, UsageError
 from edgesdk.formats import Artifact, verify_artifact
@@ -28,6 +28,23 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_hostile_file_is_refused(case: Hostile, good: Path, tmp_path: Path) -> None:
     path = tmp_path / "hostile.edge"
     path.write_bytes(case.make(good.read_bytes()))
+    with pytest.raises(ArtifactError, match=rf"rule {re.escape(case.rule)}"):
+        Artifact.open(path)
+
+
+@pytest.fixture(scope="module")
+def good_ssm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("rules") / "ssm.edge"
+    config = tiny_ssm_config()
+    write_random_artifact(path, config, nested_ladder(config))
+    verify_artifact(path)
+    return path
+
+
+@pytest.mark.parametrize("case", SSM_CASES, ids=lambda case: case.name.replace(" ", "-"))
+def test_a_hostile_file_with_mixers_is_refused(case: Hostile, good_ssm: Path, tmp_path: Path) -> None:
+    path = tmp_path / "hostile.edge"
+    path.write_bytes(case.make(good_ssm.read_bytes()))
     with pytest.raises(ArtifactError, match=rf"rule {re.escape(case.rule)}"):
         Artifact.open(path)
 

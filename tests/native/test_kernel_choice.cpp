@@ -60,11 +60,12 @@ void check_forced(const Expected& expected) {
     for (const char* op : {"matmul_q4", "matmul_q8", "dot_peak"}) {
         check(chosen(op) == std::string(op) + "_" + name, std::string(op) + " forced to " + name + " is " + chosen(op));
     }
-    for (const char* op : {"quantize", "attention_f16", "rms_norm", "silu_mul", "gelu_mul", "softcap", "store_q8"}) {
+    for (const char* op : {"quantize", "attention_f16", "rms_norm", "silu_mul", "gelu_mul", "softcap", "store_q8", "dot_f16", "conv_silu",
+                           "ssm_scan"}) {
         check(chosen(op) == std::string(op) + "_" + expected.lanes, std::string(op) + " under " + name + " is " + chosen(op));
     }
     check(chosen("attention_q8") == std::string("attention_q8_") + expected.dots, "attention_q8 under " + name);
-    for (const char* op : {"rope", "merge_heads", "embed_row", "store_f16"}) {
+    for (const char* op : {"rope", "merge_heads", "embed_row", "store_f16", "ssm_step"}) {
         check(chosen(op) == std::string(op) + "_reference", std::string(op) + " under " + name + " is " + chosen(op));
     }
 }

@@ -344,6 +344,41 @@ void test_embed_and_stores() {
     check(scale == 0x211f && codes[0] == 127 && codes[1] == -127 && codes[2] == 63 && codes[4] == 1 && codes[5] == -2, "by hand");
 }
 
+void test_ssm_by_hand() {
+    Random random(80);
+    for (int i = -400; i <= 400; ++i) {
+        const float s = static_cast<float>(i) * 0.1f, bias = 0.25f, a = -0.5f;
+        float step = s - bias, decay;
+        ops().ssm_step(&step, &bias, &a, 0.0f, 3e38f, 1, &decay);
+        const double exact = std::log1p(std::exp(static_cast<double>((s - bias) + bias)));
+        check(std::fabs(step - exact) <= exact * 4e-7 + 1e-38, "softplus against double at " + std::to_string(s));
+        check(std::fabs(decay - std::exp(-0.5 * step)) <= decay * 4 * kEps, "decay");
+        float cut = s, least = 0;
+        ops().ssm_step(&cut, &least, &a, 0.5f, 2.0f, 1, &decay);
+        check(cut >= 0.5f && cut <= 2.0f, "limits of a step");
+    }
+    // Two heads of 8, quantum 8, one more token: y = silu(1 * past + 10 * x + 0.5).
+    std::vector<float> x(16), taps(48), past(16), out(16, 0.0f);
+    for (int i = 0; i < 16; ++i) {
+        x[size_t(i)] = static_cast<float>(i) / 100, past[size_t(i)] = static_cast<float>(i) / 10;
+        taps[size_t(i)] = 1, taps[size_t(16 + i)] = 10, taps[size_t(32 + i)] = 0.5f;
+    }
+    ops().conv_silu({x.data(), taps.data(), past.data(), out.data(), 16, 16, 1, 2, 2, 8, 8, 0, 2});
+    for (int i = 0; i < 16; ++i) {
+        const double sum = 0.2 * i + 0.5;
+        check(std::fabs(out[size_t(i)] - sum / (1 + std::exp(-sum))) < 1e-6 && past[size_t(i)] == x[size_t(i)], "convolution by hand");
+    }
+    // S = 0.5 S + 2 x b, y = S c + 3 x over three tokens, all states alike.
+    float one[8], b[8], c[8], state[64] = {}, y[24];
+    std::fill_n(one, 8, 1.0f), std::fill_n(b, 8, 0.25f), std::fill_n(c, 8, 1.0f);
+    const float step = 2.0f, decay = 0.5f;
+    ops().ssm_scan({one, b, c, &step, &decay, state, y, 0, 0, 0, 8, 3.0f, 3, 8, 8});
+    check(y[0] == 8 * 0.5f + 3 && y[8 + 3] == 8 * 0.75f + 3 && y[16 + 7] == 8 * 0.875f + 3 && state[63] == 0.875f, "scan by hand");
+    const uint16_t halves[8] = {0x3c00, 0x4000, 0, 0, 0, 0, 0, 0xc000};  // 1, 2, -2
+    ops().dot_f16(halves, one, 1, 8, y);
+    check(y[0] == 1.0f, "float16 dot by hand");
+}
+
 }  // namespace
 
 int main() {
@@ -358,6 +393,7 @@ int main() {
     test_gelu_and_softcap();
     test_rope();
     test_embed_and_stores();
+    test_ssm_by_hand();
     std::printf("%d failures\n", failures());
     return failures() != 0;
 }

@@ -224,10 +224,69 @@ void compare_store_q8(store_q8_t* kernel, const char* name) {
     }
 }
 
+void compare_dot_f16(dot_f16_t* kernel, const char* name) {
+    Random random(8);
+    for (int n = 8; n < 400; n += 8) {
+        const int n_rows = random.between(1, 9);
+        const std::vector<float> x = random.reals(size_t(n), 3.0f);
+        std::vector<uint16_t> w;
+        for (int i = 0; i < n_rows * n; ++i) w.push_back(static_cast<uint16_t>(random.between(0, 0x4800) | random.between(0, 1) << 15));
+        std::vector<float> expected(size_t(n_rows) + 16, kCanary), found = expected;
+        dot_f16_reference(w.data(), x.data(), n_rows, n, expected.data());
+        kernel(w.data(), x.data(), n_rows, n, found.data());
+        check(same(found, expected), std::string(name) + ": n " + std::to_string(n));
+    }
+}
+
+void compare_conv_silu(conv_silu_t* kernel, const char* name) {
+    Random random(9);
+    for (int i = 0; i < 200; ++i) {
+        const int quantum = 8 * random.between(1, 4), dims = quantum * random.between(1, 3), n_heads = random.between(1, 5);
+        const int kernel_size = random.between(2, kMaxConvKernel), n_tokens = random.between(1, 9), rows = n_heads * dims;
+        const int x_stride = rows + random.between(0, 5), out_stride = rows + random.between(0, 5);
+        const int n_runs = rows / quantum, begin = random.between(0, n_runs), end = random.between(begin, n_runs);
+        const std::vector<float> x = random.reals(size_t(n_tokens * x_stride), i % 3 ? 2.0f : 60.0f);
+        const std::vector<float> taps = random.reals(size_t((kernel_size + 1) * rows), 1.0f);
+        const std::vector<float> past = random.reals(size_t((kernel_size - 1) * rows), 2.0f);
+        const auto run = [&](conv_silu_t* op) {
+            std::vector<float> all(size_t(n_tokens * out_stride), kCanary), own = past;
+            op({x.data(), taps.data(), own.data(), all.data(), x_stride, out_stride, n_tokens, kernel_size, n_heads, dims, quantum,
+                begin, end});
+            all.insert(all.end(), own.begin(), own.end());
+            return all;
+        };
+        check(same(run(kernel), run(conv_silu_reference)), std::string(name) + ": quantum " + std::to_string(quantum) + ", " +
+                                                               std::to_string(kernel_size) + " taps");
+    }
+}
+
+void compare_ssm_scan(ssm_scan_t* kernel, const char* name) {
+    Random random(10);
+    for (int i = 0; i < 200; ++i) {
+        const int dims = 8 * random.between(1, 9), n_states = 8 * random.between(1, 9), n_tokens = i % 3 ? random.between(1, 20) : 1;
+        const int x_stride = dims + random.between(0, 5), state_stride = n_states + random.between(0, 5);
+        const int step_stride = random.between(1, 4), y_stride = dims + random.between(0, 5);
+        const std::vector<float> x = random.reals(size_t(n_tokens * x_stride), 3.0f);
+        const std::vector<float> b = random.reals(size_t(n_tokens * state_stride), 2.0f), c = random.reals(b.size(), 2.0f);
+        const std::vector<float> steps = random.reals(size_t(n_tokens * step_stride), 1.0f), decays = random.reals(steps.size(), 1.0f);
+        const std::vector<float> state = random.reals(size_t(n_states * dims), 1.0f);
+        const auto run = [&](ssm_scan_t* op) {
+            std::vector<float> all(size_t(n_tokens * y_stride), kCanary), own = state;
+            op({x.data(), b.data(), c.data(), steps.data(), decays.data(), own.data(), all.data(), x_stride, state_stride, step_stride,
+                y_stride, 0.7f, n_tokens, n_states, dims});
+            all.insert(all.end(), own.begin(), own.end());
+            return all;
+        };
+        check(same(run(kernel), run(ssm_scan_reference)), std::string(name) + ": dims " + std::to_string(dims) + ", states " +
+                                                              std::to_string(n_states) + ", tokens " + std::to_string(n_tokens));
+    }
+}
+
 // These ops have one implementation today; test_kernel_reference.cpp holds their meaning. A second one needs a comparison.
 void compare_rope(rope_t* kernel, const char* name) { check(kernel == rope_reference, name); }
 void compare_merge_heads(merge_heads_t* kernel, const char* name) { check(kernel == merge_heads_reference, name); }
 void compare_embed_row(embed_row_t* kernel, const char* name) { check(kernel == embed_row_reference, name); }
+void compare_ssm_step(ssm_step_t* kernel, const char* name) { check(kernel == ssm_step_reference, name); }
 void compare_store_f16(store_f16_t* kernel, const char* name) { check(kernel == store_f16_reference, name); }
 
 void compare_dot_peak(dot_peak_t* kernel, const char* name) {

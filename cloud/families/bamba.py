@@ -1,0 +1,106 @@
+"""The Bamba family: in each layer a Mamba-2 mixer or an attention with partly rotated heads, then a SwiGLU.
+
+Source of the names, defaults and formulas: transformers' BambaConfig and its model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from edgesdk.cloud.families.blocks import Attention, Block, Mlp, ModelConfig
+from edgesdk.cloud.families.dense import ATTENTION, biases
+from edgesdk.cloud.families.fields import Fields
+from edgesdk.cloud.families.mamba2 import mixer
+from edgesdk.cloud.families.rope import rope_frequencies
+
+__all__ = ["bamba_config"]
+
+_SIZE_MULTIPLE = 8  # of d_model, head_dim and the MLP's width: columns of a panel (SPEC.md 4.1)
+_ROTATED = 0.5  # of a head, where the configuration does not say
+_MIXER = {
+    "heads": "mamba_n_heads",
+    "head_dim": "mamba_d_head",
+    "state": "mamba_d_state",
+    "groups": "mamba_n_groups",
+    "conv": "mamba_d_conv",
+}
+_MLP = {"norm": "pre_ff_layernorm.weight", **{r: f"feed_forward.{r}_proj.weight" for r in ("gate", "up", "down")}}
+_NO_ROTATION: tuple[tuple[float, ...], float] = ((), 1.0)
+
+
+def bamba_config(config: Mapping[str, Any]) -> ModelConfig:
+    """The blocks that a Bamba configuration describes. Raises ModelError with every problem it finds."""
+    fields = Fields(_with_head_size(config))
+    d_model = fields.size("hidden_size", multiple=_SIZE_MULTIPLE)
+    n_heads = fields.size("num_attention_heads")
+    head_dim = fields.size("head_dim", d_model // n_heads, multiple=_SIZE_MULTIPLE)
+    n_kv_heads = fields.size("num_key_value_heads", n_heads)
+    width = fields.size("intermediate_size", multiple=_SIZE_MULTIPLE)
+    vocab_size = fields.size("vocab_size")
+    n_layers = fields.size("num_hidden_layers")
+    max_context = fields.size("max_position_embeddings", 262144)
+    norm_eps = fields.positive("rms_norm_eps", 1e-5)
+    fields.require(
+        n_heads % n_kv_heads == 0, f"num_key_value_heads ({n_kv_heads}) does not divide num_attention_heads ({n_heads})"
+    )
+    activation = fields.choice("hidden_act", ("silu",))
+    rotary = config.get("rope_parameters") or {}
+    share = rotary.get("partial_rotary_factor") or config.get("partial_rotary_factor") or _ROTATED
+    rotary_dim = int(head_dim * share)
+    fields.require(
+        0 < share <= 1 and rotary_dim % 2 == 0, f"partial_rotary_factor is {share}, expected whole pairs of {head_dim}"
+    )
+    inv_freq, rotary_scale = fields.attempt(lambda: rope_frequencies(config, rotary_dim), _NO_ROTATION)
+    fields.require(rotary_scale == 1.0 or share == 1.0, "yarn scaling of partly rotated heads is not known")
+    attention = set(config.get("attn_layer_indices") or ())
+    mixer(fields, _MIXER, "", "", "", bias="mamba_proj_bias", conv_bias="mamba_conv_bias")
+    fields.finish()
+    attention_names = ATTENTION | (biases("self_attn", "qkvo") if config.get("attention_bias") else {})
+    mlp_names = _MLP | (biases("feed_forward", ("gate", "up", "down")) if config.get("mlp_bias") else {})
+    blocks: list[Block] = []
+    for i in range(n_layers):
+        layer = f"model.layers.{i}"
+        if i in attention:
+            blocks.append(
+                Attention(
+                    name=f"blk.{i}.attn",
+                    n_heads=n_heads,
+                    n_kv_heads=n_kv_heads,
+                    head_dim=head_dim,
+                    softmax_scale=head_dim**-0.5,
+                    inv_freq=(*inv_freq, *(0.0,) * (head_dim // 2 - len(inv_freq))),
+                    rotary_scale=rotary_scale,
+                    sources={role: f"{layer}.{name}" for role, name in attention_names.items()},
+                    rotary_dim=rotary_dim if rotary_dim < head_dim else 0,
+                )
+            )
+        else:
+            flags = ("mamba_proj_bias", "mamba_conv_bias")
+            blocks.append(mixer(fields, _MIXER, f"blk.{i}.ssm", layer, "mamba", *flags, norm="input_layernorm"))
+        sources = {role: f"{layer}.{name}" for role, name in mlp_names.items()}
+        blocks.append(Mlp(name=f"blk.{i}.mlp", width=width, activation=activation, sources=sources))
+    return ModelConfig(
+        family="bamba",
+        name="",
+        d_model=d_model,
+        vocab_size=vocab_size,
+        max_context=max_context,
+        norm_eps=norm_eps,
+        embedding_scale=1.0,
+        tied_head=bool(config.get("tie_word_embeddings", False)),
+        blocks=tuple(blocks),
+        sources={
+            "embed": "model.embed_tokens.weight",
+            "norm": "model.final_layernorm.weight",
+            "head": "lm_head.weight",
+        },
+    )
+
+
+def _with_head_size(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """`mamba_d_head` may be `auto`: what is left of the inner width for each head."""
+    sizes = [config.get(name, default) for name, default in (("hidden_size", 0), ("mamba_n_heads", 128))]
+    if config.get("mamba_d_head", "auto") != "auto" or not all(isinstance(size, int) and size > 0 for size in sizes):
+        return config
+    return {**config, "mamba_d_head": config.get("mamba_expand", 2) * sizes[0] // sizes[1]}

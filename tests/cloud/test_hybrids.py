@@ -1,0 +1,132 @@
+"""Hybrids of mixers, attention and MLPs through the compiler: parity with transformers, sorts, cuts, whole builds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from reference_model import ReferenceModel
+from tiny_hybrids import VARIANTS, write_tiny_hybrid
+
+from edgesdk.cloud.build import build_model
+from edgesdk.cloud.check import check_unchanged
+from edgesdk.cloud.checkpoint import open_checkpoint
+from edgesdk.cloud.config import AllocateConfig, BuildConfig, CalibrateConfig, EvaluateConfig, TuneConfig
+from edgesdk.cloud.families import load_model, unused_tensors
+from edgesdk.cloud.families.blocks import Attention, Ssm
+from edgesdk.cloud.moments import MomentsAccumulator
+from edgesdk.cloud.rank import METHODS
+from edgesdk.cloud.reference import Decoder, mask_block, run_block, slice_block
+from edgesdk.cloud.sort import sort_block
+from edgesdk.device import load
+from edgesdk.formats import Artifact, verify_artifact
+
+SMALL = BuildConfig(
+    calibrate=CalibrateConfig(n_windows=16, window_tokens=64),
+    allocate=AllocateConfig(n_windows=2, window_tokens=32, max_rate=0.4, step=0.2),
+    tune=TuneConfig(wide_share=0.2, wide_windows=4),
+    evaluate=EvaluateConfig(n_windows=2, window_tokens=48),
+)
+
+
+def opened(folder: Path) -> Decoder:
+    checkpoint = open_checkpoint(str(folder))
+    decoder = Decoder.open(checkpoint, load_model(checkpoint))
+    blocks = [decoder.block_weights(i) for i in range(len(decoder.config.blocks))]
+    return replace(decoder, block_weights=lambda i: blocks[i])
+
+
+@pytest.mark.parametrize("variant", list(VARIANTS))
+def test_logits_are_those_of_transformers(variant: str, tmp_path: Path) -> None:
+    family, overrides = VARIANTS[variant]
+    model = write_tiny_hybrid(tmp_path, family, **overrides)
+    checkpoint = open_checkpoint(str(tmp_path))
+    config = load_model(checkpoint)
+    assert config.family == family
+    assert unused_tensors(checkpoint, config) == ()
+    ids = torch.randint(0, 320, (2, 75), generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        wanted = model(ids).logits
+    assert (Decoder.open(checkpoint, config).forward(ids) - wanted).abs().max() <= 1e-5 * wanted.abs().max()
+
+
+def test_blocks_of_the_hybrids(tmp_path: Path) -> None:
+    write_tiny_hybrid(tmp_path / "bamba", "bamba")
+    blocks = opened(tmp_path / "bamba").config.blocks
+    assert [b.name for b in blocks] == [
+        f"blk.{i}.{kind}" for i, k in enumerate(("ssm", "attn", "ssm")) for kind in (k, "mlp")
+    ]
+    attention = blocks[2]
+    assert isinstance(attention, Attention)
+    assert (attention.rotary_dim, attention.softmax_scale) == (8, 0.25)
+    assert attention.inv_freq[:2] == pytest.approx((1.0, 10000**-0.25))
+    assert attention.inv_freq[4:] == (0.0,) * 4
+
+
+@pytest.fixture(scope="module", params=["bamba", "bamba biases"])
+def decoder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Decoder:
+    family, overrides = VARIANTS[request.param]
+    folder = tmp_path_factory.mktemp("hybrid") / "model"
+    write_tiny_hybrid(folder, family, **overrides)
+    return opened(folder)
+
+
+def ordered(decoder: Decoder, tokens: torch.Tensor, method: str) -> list[Any]:
+    x, orders = decoder.embed(tokens), []
+    for index, block in enumerate(decoder.config.blocks):
+        accumulator = MomentsAccumulator()
+        out = run_block(block, decoder.block_weights(index), x, decoder.config.norm_eps, accumulator.tap)
+        accumulator.see_residual(x, out)
+        orders.append(METHODS[method](block, decoder.block_weights(index), accumulator.finish()))
+        x = out
+    return orders
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_sorting_leaves_the_logits_alone_and_slicing_equals_masking(decoder: Decoder, method: str) -> None:
+    tokens = torch.randint(0, 320, (2, 60), generator=torch.Generator().manual_seed(1))
+    orders = ordered(decoder, tokens, method)
+
+    def sort(d: Decoder) -> Decoder:
+        blocks = [sort_block(b, d.block_weights(i), orders[i]) for i, b in enumerate(d.config.blocks)]
+        return replace(d, block_weights=lambda i: blocks[i])
+
+    assert (check_unchanged(decoder, sort, tokens[:1])["float32"] == 0) == (method == "given")
+    exact = sort(decoder.double())
+    x = exact.embed(tokens[:1])
+    for index, block in enumerate(exact.config.blocks):
+        weights = exact.block_weights(index)
+        kept = tuple(max(axis.quantum, axis.size // 2 // axis.quantum * axis.quantum) for axis in block.axes)
+        cut = run_block(block, slice_block(block, weights, kept), x, 1e-5)
+        masked = run_block(block, mask_block(block, weights, kept), x, 1e-5)
+        assert (cut - masked).abs().max() <= 1e-12 * masked.abs().max()
+
+
+@pytest.mark.parametrize("family", ["bamba"])
+def test_a_build_makes_a_ladder_that_engine_and_oracle_agree_on(family: str, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    write_tiny_hybrid(folder, family, **VARIANTS[f"{family} biases"][1])
+    path = build_model(str(folder), tmp_path / "out", SMALL)
+    verify_artifact(path)
+    artifact = Artifact.open(path)
+    assert len(artifact.levels) == 3
+    ids = list(range(3, 60))
+    for level in range(3):
+        expected = ReferenceModel(path, level).logits(ids)
+        np.testing.assert_array_equal(load(path, level=level, threads=2).logits(ids), expected)
+        session = load(path, level=level).session()
+        parts = [session._native.feed(np.array(ids[i : i + 19], np.int32), True, True) for i in range(0, 57, 19)]
+        np.testing.assert_array_equal(np.concatenate(parts), expected)
+    wanted = opened(folder).forward(torch.tensor([ids]))[0].detach().numpy()
+    stored = ReferenceModel(path, 2, float_activations=True).logits(ids)
+    assert np.linalg.norm(stored - wanted) < 0.3 * np.linalg.norm(wanted)
+
+
+def test_block_kinds_have_their_own_axes(decoder: Decoder) -> None:
+    kinds = {block.kind: [axis.name for axis in block.axes] for block in decoder.config.blocks}
+    assert kinds == {"ssm": ["state", "head"], "attention": ["qk", "vo"], "mlp": ["width"]}
+    assert any(isinstance(block, Ssm) for block in decoder.config.blocks)
