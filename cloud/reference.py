@@ -190,8 +190,9 @@ def _mlp(weights: BlockWeights, x: Tensor, tap: Tap | None) -> Tensor:
         y = multiply(x, weights[role])
         return y + weights[f"{role}_bias"] if f"{role}_bias" in weights else y
 
-    hidden = see(tap, "hidden", F.silu(project("gate")) * project("up"))
-    return multiply(hidden, weights["down"])
+    up = project("up")
+    hidden = F.silu(project("gate")) * up if "gate" in weights else F.relu(up).square()
+    return multiply(see(tap, "hidden", hidden), weights["down"])
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from edgesdk.cloud.families.bamba import bamba_config
 from edgesdk.cloud.families.blocks import ModelConfig, expected_tensors
 from edgesdk.cloud.families.llama import llama_config
 from edgesdk.cloud.families.mamba2 import mamba2_config
+from edgesdk.cloud.families.nemotron_h import nemotron_h_config
 from edgesdk.errors import ModelError
 
 if TYPE_CHECKING:  # declarations need no torch
@@ -38,6 +39,7 @@ FAMILIES = (
     Family("llama", ("llama", "mistral"), llama_config),
     Family("mamba2", ("mamba2",), mamba2_config),
     Family("bamba", ("bamba",), bamba_config),
+    Family("nemotron_h", ("nemotron_h",), nemotron_h_config),
 )
 
 _RECOMPUTED = re.compile(r".*\.rotary_emb\.(inv_freq|cos_cached|sin_cached)")  # buffers that older checkpoints saved

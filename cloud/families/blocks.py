@@ -81,13 +81,17 @@ class Attention:
 
 @dataclass(frozen=True)
 class Mlp:
-    """Gated MLP: down(activation(gate(x)) * up(x))."""
+    """Gated MLP, down(activation(gate(x)) * up(x)), or one without a gate, down(activation(up(x))).
+
+    activation: silu where there is a gate, relu2 (the square of what is above 0) where there is none
+    """
 
     name: str
     width: int
     activation: str
     sources: Mapping[str, str] = field(repr=False)  # checkpoint names: norm, gate up down, and down_bias or none
     kind: str = "mlp"
+    gated: bool = True
 
     @property
     def axes(self) -> tuple[Axis, ...]:
@@ -97,11 +101,8 @@ class Mlp:
     @property
     def weights(self) -> tuple[Weight, ...]:
         """The linear weights; `sources` names each role's tensor in the checkpoint."""
-        return (
-            Weight("gate", ("width", 1), None),
-            Weight("up", ("width", 1), None),
-            Weight("down", None, ("width", 1)),
-        )
+        gate = (Weight("gate", ("width", 1), None),) if self.gated else ()
+        return (*gate, Weight("up", ("width", 1), None), Weight("down", None, ("width", 1)))
 
 
 @dataclass(frozen=True)

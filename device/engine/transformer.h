@@ -1,4 +1,4 @@
-// The forward pass: blocks of attention, gated MLP and Mamba-2 mixers around a residual.
+// The forward pass: blocks of attention, MLP and Mamba-2 mixers around a residual.
 #pragma once
 #include <atomic>
 #include <cstdint>
@@ -43,6 +43,7 @@ private:
     void turn_and_store(const Block& block, int index, int token, int64_t position, int thread);
     void attend(const Block& block, int index, int head, int token, int n, int64_t position, int thread);
     void mlp(const Block& block, int n);
+    void ungated_mlp(const Block& block, int n);
     void ssm(const Block& block, int index, int n);  // these three: transformer_ssm.cpp
     void step_sizes(const SsmBlock& ssm, int n);
     void convolve(const SsmBlock& ssm, const StateCache::Mixer& memory, int n);

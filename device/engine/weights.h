@@ -68,6 +68,7 @@ struct Block {
 
     // mlp
     int32_t width = 0;
+    bool gated = true;            // else the activation is the square of relu(up), and there is no gate
     Weight gate, up, down;
 
     SsmBlock ssm;
