@@ -251,7 +251,7 @@ def model_header(config: ModelConfig) -> dict[str, Any]:
                 "step_limits": [low, high if math.isfinite(high) else None],
             }
         else:
-            entry |= {"activation": block.activation, "gated": True}
+            entry |= {"activation": block.activation, "gated": block.gated}
         blocks.append(entry | {name: value for name, value in optional.items() if value})
     header = {
         "family": config.family,

@@ -209,10 +209,14 @@ def _mlp(block: Mlp, weights: BlockWeights, x: Tensor, tap: Tap | None) -> Tenso
         y = multiply(x, weights[role])
         return y + weights[f"{role}_bias"] if f"{role}_bias" in weights else y
 
-    gate = project("gate")
-    active = F.silu(gate) if block.activation == "silu" else F.gelu(gate, approximate="tanh")
-    hidden = see(tap, "hidden", active * project("up"))
-    return multiply(hidden, weights["down"])
+    up = project("up")
+    if not block.gated:
+        hidden = F.relu(up).square()
+    elif block.activation == "silu":
+        hidden = F.silu(project("gate")) * up
+    else:
+        hidden = F.gelu(project("gate"), approximate="tanh") * up
+    return multiply(see(tap, "hidden", hidden), weights["down"])
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from edgesdk.cloud.families.blocks import Attention, Block, Ssm
+from edgesdk.cloud.families.blocks import Attention, Block
 from edgesdk.cloud.moments import Moments
 from edgesdk.cloud.reference import BlockWeights
 
@@ -75,8 +75,8 @@ def sort_moments(block: Block, moments: Moments, order: Order) -> dict[str, Tens
     if isinstance(order, MlpOrder):
         c = order.channels
         return {**out, "hidden": out["hidden"][c][:, c], "hidden_mean": out["hidden_mean"][c]}
-    if isinstance(order, SsmOrder) and isinstance(block, Ssm):
-        return _sort_ssm_moments(block, out, order)
+    if isinstance(order, SsmOrder):
+        return _sort_ssm_moments(out, order)
     if not isinstance(block, Attention):
         raise TypeError(f"{block.name} is no attention block")
     size, heads = block.head_dim, block.n_heads
@@ -101,9 +101,10 @@ def _sort_ssm(weights: BlockWeights, order: SsmOrder) -> dict[str, Tensor]:
     return out
 
 
-def _sort_ssm_moments(block: Ssm, moments: Mapping[str, Tensor], order: SsmOrder) -> dict[str, Tensor]:
-    flat = (torch.arange(block.n_heads)[:, None] * block.head_dim + order.channels).flatten()
-    states = order.states.repeat_interleave(block.n_heads // block.n_groups, dim=0)
+def _sort_ssm_moments(moments: Mapping[str, Tensor], order: SsmOrder) -> dict[str, Tensor]:
+    n_heads, head_dim = order.channels.shape
+    flat = (torch.arange(n_heads)[:, None] * head_dim + order.channels).flatten()
+    states = order.states.repeat_interleave(n_heads // len(order.states), dim=0)
     return {
         **moments,
         "hidden": moments["hidden"][flat][:, flat],

@@ -10,6 +10,7 @@ from edgesdk.errors import ArtifactError
 __all__ = ["ACTIVATIONS", "check_optional_fields", "needs_format_2"]
 
 ACTIVATIONS = ("silu", "gelu_tanh")
+"""Of gated MLPs."""
 _MODEL = (
     *("family", "name", "d_model", "vocab_size", "max_context", "norm_eps"),
     *("embedding_scale", "tied_head", "blocks", "logit_softcap"),
@@ -26,7 +27,7 @@ _ADDED = ("post_norm", "window", "softcap", "qk_norm")
 def needs_format_2(model: Mapping[str, Any]) -> bool:
     """Whether the header's `model` holds what a reader of format 1 would overlook."""
     return "logit_softcap" in model or any(
-        any(name in block for name in _ADDED) or block.get("activation", "silu") != "silu"
+        any(name in block for name in _ADDED) or block.get("activation") == "gelu_tanh"
         for block in model.get("blocks", [])
     )
 

@@ -74,7 +74,8 @@ def weight_shapes(block: Mapping[str, Any], kept: tuple[int, ...], d_model: int)
         shapes = {"z": (rows, d_model), "x": (rows, d_model), "b": (states, d_model), "c": (states, d_model)}
         return {**shapes, "out": (d_model, rows)}
     (width,) = kept
-    return {"gate": (width, d_model), "up": (width, d_model), "down": (d_model, width)}
+    gate = {"gate": (width, d_model)} if block["gated"] else {}
+    return {**gate, "up": (width, d_model), "down": (d_model, width)}
 
 
 _AXES = {"attention": ("qk", "vo"), "mlp": ("width",), "ssm": ("state", "head")}
@@ -113,11 +114,20 @@ def _check_model(edge: Mapping[str, Any]) -> None:
             _check_attention(block, i)
         elif kind == "ssm":
             _check_ssm(block, i)
-        elif block.get("activation") not in ACTIVATIONS or block.get("gated") is not True:
-            raise ArtifactError(
-                f"model.blocks[{i}].activation is {block.get('activation')!r}, expected one of {ACTIVATIONS} (rule 3)"
-            )
+        else:
+            _check_mlp(block, i)
     check_optional_fields(model, int(edge["format_version"].split(".")[0]))
+
+
+def _check_mlp(block: Mapping[str, Any], i: int) -> None:
+    gated, activation = block.get("gated"), block.get("activation")
+    if not isinstance(gated, bool) or activation not in (ACTIVATIONS if gated else ("relu2",)):
+        raise ArtifactError(
+            f"model.blocks[{i}] has gated {gated!r} and activation {activation!r}, "
+            f"expected true and one of {ACTIVATIONS}, or false and 'relu2' (rule 3)"
+        )
+    if not gated and "gate" in block.get("row_bias", []):
+        raise ArtifactError(f"model.blocks[{i}].row_bias names a gate, and there is none (rule 3)")
 
 
 def _check_attention(block: Mapping[str, Any], i: int) -> None:

@@ -207,7 +207,11 @@ class ReferenceModel:
 
     def _mlp(self, block: Mapping[str, Any], x: Array) -> Array:
         ops, name = self.arithmetic, block["name"]
-        gate, up = ops.matmul(x, self.weight(f"{name}.gate")), ops.matmul(x, self.weight(f"{name}.up"))
+        up = ops.matmul(x, self.weight(f"{name}.up"))
+        if not block["gated"]:
+            up = np.maximum(up + self.vector(f"{name}.up.bias") if "up" in block["row_bias"] else up, 0)
+            return ops.matmul(up * up, self.weight(f"{name}.down"))
+        gate = ops.matmul(x, self.weight(f"{name}.gate"))
         gate = gate + self.vector(f"{name}.gate.bias") if "gate" in block["row_bias"] else gate
         up = up + self.vector(f"{name}.up.bias") if "up" in block["row_bias"] else up
         activate = {"silu": ops.silu_mul, "gelu_tanh": ops.gelu_mul}[block["activation"]]

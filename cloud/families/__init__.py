@@ -15,6 +15,7 @@ from edgesdk.cloud.families.gemma3 import gemma3_config
 from edgesdk.cloud.families.llama import llama_config
 from edgesdk.cloud.families.mamba2 import mamba2_config
 from edgesdk.cloud.families.mistral import mistral_config
+from edgesdk.cloud.families.nemotron_h import nemotron_h_config
 from edgesdk.cloud.families.phi3 import phi3_config
 from edgesdk.cloud.families.qwen2 import qwen2_config
 from edgesdk.cloud.families.qwen3 import qwen3_config
@@ -50,6 +51,7 @@ FAMILIES = (
     Family("phi3", ("phi3",), phi3_config),
     Family("mamba2", ("mamba2",), mamba2_config),
     Family("bamba", ("bamba",), bamba_config),
+    Family("nemotron_h", ("nemotron_h",), nemotron_h_config),
 )
 
 _RECOMPUTED = re.compile(r".*\.rotary_emb\.(inv_freq|cos_cached|sin_cached)")  # buffers that older checkpoints saved

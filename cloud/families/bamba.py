@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgesdk.cloud.families.blocks import Attention, Block, Mlp, ModelConfig
-from edgesdk.cloud.families.dense import ATTENTION, biases
+from edgesdk.cloud.families.dense import projections
 from edgesdk.cloud.families.fields import Fields
 from edgesdk.cloud.families.mamba2 import mixer
 from edgesdk.cloud.families.rope import rope_frequencies
@@ -25,7 +25,6 @@ _MIXER = {
     "groups": "mamba_n_groups",
     "conv": "mamba_d_conv",
 }
-_MLP = {"norm": "pre_ff_layernorm.weight", **{r: f"feed_forward.{r}_proj.weight" for r in ("gate", "up", "down")}}
 _NO_ROTATION: tuple[tuple[float, ...], float] = ((), 1.0)
 
 
@@ -56,11 +55,10 @@ def bamba_config(config: Mapping[str, Any]) -> ModelConfig:
     attention = set(config.get("attn_layer_indices") or ())
     mixer(fields, _MIXER, "", "", "", bias="mamba_proj_bias", conv_bias="mamba_conv_bias")
     fields.finish()
-    attention_names = ATTENTION | (biases("self_attn", "qkvo") if config.get("attention_bias") else {})
-    mlp_names = _MLP | (biases("feed_forward", ("gate", "up", "down")) if config.get("mlp_bias") else {})
     blocks: list[Block] = []
     for i in range(n_layers):
         layer = f"model.layers.{i}"
+        norm = f"{layer}.input_layernorm"
         if i in attention:
             blocks.append(
                 Attention(
@@ -71,14 +69,15 @@ def bamba_config(config: Mapping[str, Any]) -> ModelConfig:
                     softmax_scale=head_dim**-0.5,
                     inv_freq=(*inv_freq, *(0.0,) * (head_dim // 2 - len(inv_freq))),
                     rotary_scale=rotary_scale,
-                    sources={role: f"{layer}.{name}" for role, name in attention_names.items()},
+                    sources=projections(norm, f"{layer}.self_attn", "qkvo", bool(config.get("attention_bias"))),
                     rotary_dim=rotary_dim if rotary_dim < head_dim else 0,
                 )
             )
         else:
             flags = ("mamba_proj_bias", "mamba_conv_bias")
             blocks.append(mixer(fields, _MIXER, f"blk.{i}.ssm", layer, "mamba", *flags, norm="input_layernorm"))
-        sources = {role: f"{layer}.{name}" for role, name in mlp_names.items()}
+        roles, mlp_bias = ("gate", "up", "down"), bool(config.get("mlp_bias"))
+        sources = projections(f"{layer}.pre_ff_layernorm", f"{layer}.feed_forward", roles, mlp_bias)
         blocks.append(Mlp(name=f"blk.{i}.mlp", width=width, activation=activation, sources=sources))
     return ModelConfig(
         family="bamba",

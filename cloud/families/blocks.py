@@ -119,7 +119,10 @@ class Attention:
 
 @dataclass(frozen=True)
 class Mlp:
-    """Gated MLP: down(activation(gate(x)) * up(x))."""
+    """Gated MLP, down(activation(gate(x)) * up(x)), or one without a gate, down(activation(up(x))).
+
+    activation: silu where there is a gate, relu2 (the square of what is above 0) where there is none
+    """
 
     name: str
     width: int
@@ -127,6 +130,7 @@ class Mlp:
     sources: Mapping[str, Source] = field(repr=False)  # norm, gate up down; optional: gate_bias .., post_norm
     kind: str = "mlp"
     gain_offset: float = 0.0  # as in Attention
+    gated: bool = True  # else down(activation(up(x))), and there is no gate
 
     @property
     def post_norm(self) -> bool:
@@ -141,11 +145,8 @@ class Mlp:
     @property
     def weights(self) -> tuple[Weight, ...]:
         """The linear weights; `sources` names each role's tensor in the checkpoint."""
-        return (
-            Weight("gate", ("width", 1), None),
-            Weight("up", ("width", 1), None),
-            Weight("down", None, ("width", 1)),
-        )
+        gate = (Weight("gate", ("width", 1), None),) if self.gated else ()
+        return (*gate, Weight("up", ("width", 1), None), Weight("down", None, ("width", 1)))
 
 
 @dataclass(frozen=True)

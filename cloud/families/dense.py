@@ -21,6 +21,7 @@ __all__ = [
     "Shape",
     "biases",
     "dense_model",
+    "projections",
     "read_layer",
     "read_shape",
     "read_window",
@@ -125,6 +126,12 @@ def sliding_layers(fields: Fields, shape: Shape, slides: Callable[[int], bool]) 
 def biases(module: str, roles: Sequence[str]) -> dict[str, str]:
     """Names of the biases of these roles, which belong to the linear layers of `module`."""
     return {f"{role}_bias": f"{module}.{role}_proj.bias" for role in roles}
+
+
+def projections(norm: str, module: str, roles: Sequence[str], bias: bool) -> dict[str, str]:
+    """Whole tensor names by role: `norm`; for a role as `q` MODULE.q_proj.weight, and `q_bias` where there are biases."""
+    weights = {role: f"{module}.{role}_proj.weight" for role in roles}
+    return {"norm": f"{norm}.weight", **weights, **(biases(module, roles) if bias else {})}
 
 
 def dense_model(

@@ -73,6 +73,7 @@ struct BlockSpec {  // SPEC section 3; pieces are in file order
     int32_t n_heads = 0;
     int32_t n_kv_heads = 0;
     float softmax_scale = 0;
+    bool gated = true;                            // an mlp: silu(gate) * up, else the square of relu(up)
     Axis axes[2];                                 // {qk, vo}, {width} or {state, head}
     std::vector<PanelPiece> weights[5];           // by AttentionWeight, MlpWeight or SsmWeight
     int32_t window = 0;                           // tokens that a token sees; 0: all before it

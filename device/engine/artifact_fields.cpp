@@ -64,7 +64,7 @@ void check_known_fields(const Json& model, int major) {
         const std::string where = "edge.model.blocks[" + std::to_string(n++) + "]";
         const bool is_attention = block["kind"] == "attention", is_mlp = block["kind"] == "mlp";
         check_entry(block, is_attention ? kAttention : is_mlp ? kMlp : kSsm, major, where);
-        if (is_mlp && major == 1 && block["activation"] != "silu") {
+        if (is_mlp && major == 1 && block["activation"] == "gelu_tanh") {
             break_rule("1.7", "`" + where + ".activation` needs format 2, this file is of format 1");
         }
     }

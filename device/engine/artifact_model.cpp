@@ -35,6 +35,9 @@ int n_weights(const BlockSpec& block) {
     return block.kind == BlockKind::attention ? 4 : block.kind == BlockKind::mlp ? 3 : 5;
 }
 
+// An MLP without a gate begins with `up`.
+int first_weight(const BlockSpec& block) { return block.kind == BlockKind::mlp && !block.gated ? kUp : 0; }
+
 // Of the first weights: those that may have a bias for each of their rows.
 int n_row_biases(const BlockSpec& block) { return block.kind == BlockKind::ssm ? 4 : 2; }
 
@@ -271,10 +274,10 @@ void read_row_biases(const Json& entry, const ModelReader& reader, const std::st
     if (!entry.contains("row_bias")) return;
     const int n = n_row_biases(block);
     for (const Json& name : list(entry, "row_bias", 0, static_cast<size_t>(n), where, "3")) {
-        int which = 0;
+        int which = first_weight(block);
         while (which < n && name != weight_name(block, which)) ++which;
         if (which == n) {
-            break_rule("3", "`" + where + ".row_bias` names " + shown(name) + ", expected " + weight_name(block, 0) + " to " +
+            break_rule("3", "`" + where + ".row_bias` names " + shown(name) + ", expected " + weight_name(block, first_weight(block)) + " to " +
                                 weight_name(block, n - 1));
         }
         const std::string tensor = block.name + "." + weight_name(block, which) + ".bias";
@@ -293,10 +296,12 @@ BlockSpec read_block(const Json& entry, const ModelReader& reader, const std::st
         read_attention(entry, reader, where, block);
     } else if (kind == "mlp") {
         const std::string& activation = text(entry, "activation", where, "3");
-        if ((activation != "silu" && activation != "gelu_tanh") || !boolean(entry, "gated", where, "3")) {
-            throw UnsupportedError("`" + where + "` is not a gated MLP with silu or gelu_tanh (rule 3)\nhint: update edgesdk");
+        block.gated = boolean(entry, "gated", where, "3");
+        if (block.gated ? activation != "silu" && activation != "gelu_tanh" : activation != "relu2") {
+            throw UnsupportedError("`" + where + "` is neither a gated MLP with silu or gelu_tanh nor one with relu2 and no gate " +
+                                   "(rule 3)\nhint: update edgesdk");
         }
-        block.activation = activation == "silu" ? Activation::silu : Activation::gelu_tanh;
+        block.activation = activation == "gelu_tanh" ? Activation::gelu_tanh : Activation::silu;
         block.axes[0] = read_axis(object(entry, "axes", where, "3"), "width", where, 1);
     } else if (kind == "ssm") {
         block.kind = BlockKind::ssm;
@@ -305,7 +310,7 @@ BlockSpec read_block(const Json& entry, const ModelReader& reader, const std::st
         throw UnsupportedError("`" + where + ".kind` is " + shown(kind) + ", this engine knows attention, mlp and ssm (rule 3)" +
                                "\nhint: update edgesdk");
     }
-    for (int w = 0; w < n_weights(block); ++w) {
+    for (int w = first_weight(block); w < n_weights(block); ++w) {
         block.weights[w] = reader.weight(block.name + "." + weight_name(block, w));
     }
     read_row_biases(entry, reader, where, block);
@@ -385,7 +390,7 @@ void check_ssm(const BlockSpec& block, const std::array<int32_t, 2>& kept, const
 uint64_t check_block(const BlockSpec& block, const std::array<int32_t, 2>& kept, const Artifact& artifact, int level) {
     uint64_t bytes = 0;
     int32_t group = 0;  // shared by all weights that read the normed residual
-    for (int w = 0; w < n_weights(block); ++w) {
+    for (int w = first_weight(block); w < n_weights(block); ++w) {
         int32_t own_group = 0;
         Shape shape = weight_shape(block, w, kept, artifact.model.d_model);
         if (kept[0] == 0) shape = {has_column_panels(block, w) ? artifact.model.d_model : 0, shape.columns};

@@ -7,6 +7,10 @@
 namespace edge {
 namespace {
 
+void square_above_zero(float* x, int64_t n) {
+    for (int64_t i = 0; i < n; ++i) x[i] = x[i] > 0 ? x[i] * x[i] : 0;
+}
+
 void add(float* x, const float* y, int64_t n) {
     for (int64_t i = 0; i < n; ++i) x[i] += y[i];
 }
@@ -58,8 +62,8 @@ bool Transformer::forward(const int32_t* tokens, int n, int64_t position, const 
             normalize(block.norm, block.ssm.z.group, 0, n);
             ssm(block, static_cast<int>(b), n);
         } else {
-            normalize(block.norm, block.gate.group, 0, n);
-            mlp(block, n);
+            normalize(block.norm, block.up.group, 0, n);
+            block.gated ? mlp(block, n) : ungated_mlp(block, n);
         }
         has_output_ = true;
         output_bias_ = block.bias;
@@ -287,6 +291,24 @@ void Transformer::mlp(const Block& block, int n) {
         if (block.row_bias[1]) add(up, block.row_bias[1], block.width);
         (block.activation == Activation::silu ? ops().silu_mul : ops().gelu_mul)(gate, up, block.width);
         quantize(gate, t);
+    };
+    {
+        const OpTimer timer(timing_, Op::activate);
+        pool_.each(n, activate, kStepTokens);
+    }
+    multiply(Op::down, {{&block.down, work_.y, weights_.d_model}}, n);
+}
+
+// From the quantized normed residual to down(relu(up)^2) in y.
+void Transformer::ungated_mlp(const Block& block, int n) {
+    const int64_t wide = work_.wide;
+    multiply(Op::gate_up, {{&block.up, work_.wide2, wide}}, n);
+    shape_activations(block.width, block.down.group);
+    const auto activate = [&](int64_t t, int) {
+        float* up = work_.wide2 + t * wide;
+        if (block.row_bias[1]) add(up, block.row_bias[1], block.width);
+        square_above_zero(up, block.width);
+        quantize(up, t);
     };
     {
         const OpTimer timer(timing_, Op::activate);

@@ -1,4 +1,4 @@
-// The forward pass: blocks of attention, gated MLP and Mamba-2 mixers around a residual.
+// The forward pass: blocks of attention, MLP and Mamba-2 mixers around a residual.
 #pragma once
 #include <atomic>
 #include <cstdint>
@@ -52,6 +52,7 @@ private:
     void attend(const Block& block, int index, int head, int n, int64_t position, const float* queries, float* out, int thread);
     void merge(const Block& block, const float* heads, float* rows, int n);
     void mlp(const Block& block, int n);
+    void ungated_mlp(const Block& block, int n);
     void ssm(const Block& block, int index, int n);  // these four: transformer_ssm.cpp
     void scan(const SsmBlock& ssm, const StateCache::Mixer& memory, int n);
     void step_sizes(const SsmBlock& ssm, int n);

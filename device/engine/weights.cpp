@@ -202,6 +202,7 @@ Block bind_block(Binder& binder, const BlockSpec& spec, const std::array<int32_t
     } else {
         block.width = kept[0];
         block.activation = spec.activation;
+        block.gated = spec.gated;
         block.gate = binder.weight(spec.weights[kGate], false);
         block.up = binder.weight(spec.weights[kUp], false);
         block.down = binder.weight(spec.weights[kDown], true);

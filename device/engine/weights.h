@@ -74,6 +74,7 @@ struct Block {
     // mlp
     int32_t width = 0;
     Activation activation = Activation::silu;
+    bool gated = true;            // else the activation is the square of relu(up), and there is no gate
     Weight gate, up, down;
 
     SsmBlock ssm;

@@ -45,7 +45,7 @@ Extents measure(const Weights& weights, int32_t context_tokens, int32_t kv_bits)
             for (const Weight* weight : {&ssm.z, &ssm.out}) e.reads(*weight);
         } else {
             e.wide = std::max<int64_t>(e.wide, block.width);
-            for (const Weight* weight : {&block.gate, &block.down}) e.reads(*weight);
+            for (const Weight* weight : {&block.up, &block.down}) e.reads(*weight);
         }
     }
     return e;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,14 @@ from edgesdk.cloud.build import build_model
 from edgesdk.cloud.check import check_unchanged
 from edgesdk.cloud.checkpoint import open_checkpoint
 from edgesdk.cloud.config import AllocateConfig, BuildConfig, CalibrateConfig, EvaluateConfig, TuneConfig
-from edgesdk.cloud.families import load_model, unused_tensors
-from edgesdk.cloud.families.blocks import Attention, Ssm
+from edgesdk.cloud.families import find_family, load_model, unused_tensors
+from edgesdk.cloud.families.blocks import Attention, Mlp, Ssm
 from edgesdk.cloud.moments import MomentsAccumulator
 from edgesdk.cloud.rank import METHODS
 from edgesdk.cloud.reference import Decoder, mask_block, run_block, slice_block
 from edgesdk.cloud.sort import sort_block
 from edgesdk.device import load
+from edgesdk.errors import ModelError
 from edgesdk.formats import Artifact, verify_artifact
 
 SMALL = BuildConfig(
@@ -65,9 +67,28 @@ def test_blocks_of_the_hybrids(tmp_path: Path) -> None:
     assert (attention.rotary_dim, attention.softmax_scale) == (8, 0.25)
     assert attention.inv_freq[:2] == pytest.approx((1.0, 10000**-0.25))
     assert attention.inv_freq[4:] == (0.0,) * 4
+    write_tiny_hybrid(tmp_path / "nemotron", "nemotron_h")
+    blocks = opened(tmp_path / "nemotron").config.blocks
+    assert [b.kind for b in blocks] == ["ssm", "mlp", "attention", "ssm", "mlp"]
+    attention, mlp = blocks[2], blocks[1]
+    assert isinstance(attention, Attention)
+    assert set(attention.inv_freq) == {0.0}
+    assert isinstance(mlp, Mlp)
+    assert (mlp.gated, mlp.activation, [w.role for w in mlp.weights]) == (False, "relu2", ["up", "down"])
 
 
-@pytest.fixture(scope="module", params=["bamba", "bamba biases"])
+def test_older_configurations_have_a_pattern_of_letters(tmp_path: Path) -> None:
+    write_tiny_hybrid(tmp_path, "nemotron_h")
+    found = json.loads((tmp_path / "config.json").read_text())
+    older = {k: v for k, v in found.items() if k not in ("layers_block_type", "layer_types")}
+    blocks = find_family(found).config(found).blocks
+    assert find_family(found).config({**older, "hybrid_override_pattern": "M-*M-"}).blocks == blocks
+    for wrong, message in (({"hybrid_override_pattern": "ME"}, "type E are not known"), ({}, "type of each layer")):
+        with pytest.raises(ModelError, match=message):
+            find_family(found).config({**older, "hybrid_override_pattern": None, **wrong})
+
+
+@pytest.fixture(scope="module", params=["bamba biases", "nemotron"])
 def decoder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Decoder:
     family, overrides = VARIANTS[request.param]
     folder = tmp_path_factory.mktemp("hybrid") / "model"
@@ -106,10 +127,11 @@ def test_sorting_leaves_the_logits_alone_and_slicing_equals_masking(decoder: Dec
         assert (cut - masked).abs().max() <= 1e-12 * masked.abs().max()
 
 
-@pytest.mark.parametrize("family", ["bamba"])
+@pytest.mark.parametrize("family", ["bamba", "nemotron_h"])
 def test_a_build_makes_a_ladder_that_engine_and_oracle_agree_on(family: str, tmp_path: Path) -> None:
     folder = tmp_path / "model"
-    write_tiny_hybrid(folder, family, **VARIANTS[f"{family} biases"][1])
+    biases = {"bamba": "bamba biases", "nemotron_h": "nemotron biases"}[family]
+    write_tiny_hybrid(folder, family, **VARIANTS[biases][1])
     path = build_model(str(folder), tmp_path / "out", SMALL)
     verify_artifact(path)
     artifact = Artifact.open(path)
