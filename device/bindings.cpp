@@ -28,6 +28,7 @@ using Logits = nb::ndarray<nb::numpy, float, nb::ndim<2>>;
 const char* exception_name(edge_status status) {
     switch (status) {
         case EDGE_BAD_ARGUMENT:
+        case EDGE_CALLBACK_FAILED:
         case EDGE_CONTEXT_FULL: return "UsageError";
         case EDGE_CANCELLED: return "CancelledError";
         case EDGE_BAD_ARTIFACT:

@@ -34,6 +34,7 @@ typedef enum edge_status {
     EDGE_BAD_ARGUMENT = 1,
     EDGE_CONTEXT_FULL = 2,
     EDGE_CANCELLED = 3,
+    EDGE_CALLBACK_FAILED = 4,    /* the caller's callback threw an exception */
     EDGE_BAD_ARTIFACT = 100,     /* breaks a rule of SPEC.md */
     EDGE_BAD_HASH = 101,         /* bytes differ from the SHA-256 in the header */
     EDGE_TRUNCATED = 102,        /* the level asked for is not in this file */

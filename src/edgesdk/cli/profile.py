@@ -149,7 +149,8 @@ def _write(path: Path, content: str) -> None:
 def _save_target(name: str, measured: Mapping[str, Any]) -> None:
     path = Path(name if name.endswith(".toml") else f"{name}.toml")
     write_target_profile(path, target_profile(path.stem, measured["devices"][0], measured["created"]))
-    say(f"wrote {path}")
+    shown = path if path.is_absolute() else f"./{path}"
+    say(f"wrote {path}; `edgesdk build MODEL --targets {shown} -o OUT` uses its memory and bandwidth")
 
 
 def _print_device(device: Mapping[str, Any]) -> None:
