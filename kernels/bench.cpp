@@ -171,8 +171,8 @@ std::vector<Work> works_of_silu_mul(silu_mul_t* kernel, Data& data) {
     return {small_work(data, "n 1536", 2 * 1536, [=](const float* x, float* out) { kernel(out, x, 1536); })};
 }
 std::vector<Work> works_of_rope(rope_t* kernel, Data& data) {
-    return {small_work(data, "9 heads of 64", 576,
-                       [=](const float* x, float* out) { kernel({x, x + 576, x + 768, out, 9, 3, 64, 16}); })};
+    return {small_work(data, "3 heads of 64", 192,
+                       [=](const float* x, float* out) { kernel({x, x + 192, x + 256, out, 3 * 16, 3, 64, 16}); })};
 }
 std::vector<Work> works_of_merge_heads(merge_heads_t* kernel, Data& data) {
     return {small_work(data, "9 heads of 64", 576, [=](const float* x, float* out) { kernel(x, 9, 64, 16, out); })};

@@ -115,16 +115,17 @@ using silu_mul_t = void(float* gate, const float* up, int64_t n);
 
 // edge_exp (kernels/exp.h): the same polynomial everywhere, |error| <= 2 ulp; libm differs between systems.
 
-// rope: from quantum-major order (quantum, head, Q) to head-major (head, dims), turning each pair (SPEC.md section 3):
+// rope: the heads of one kv head, from quantum-major order to head-major (head, dims), turning each pair (SPEC.md section 3):
 //   (a, b) -> (a * cos - b * sin, b * cos + a * sin), each product and the sum rounded on its own.
-// cosine, sine: (dims / Q, n_kv_heads, Q / 2), the order of inv_freq; head h uses those of kv head h / (n_heads / n_kv_heads).
+// x: (dims / Q, n_heads, Q), `stride` floats from one quantum to the next; cosine, sine: (dims / 2).
 // Both nullptr: only the order changes (values). `out` must not overlap x.
 struct RopeArgs {
     const float* x;
     const float* cosine;
     const float* sine;
     float* out;
-    int32_t n_heads, n_kv_heads, dims, quantum;   // dims: a multiple of quantum, which is even where pairs turn
+    int64_t stride;
+    int32_t n_heads, dims, quantum;   // dims: a multiple of quantum, which is even where pairs turn
 };
 using rope_t = void(const RopeArgs& args);
 

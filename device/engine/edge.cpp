@@ -357,6 +357,27 @@ edge_status edge_session_logprobs(edge_session* session, int32_t n_top, edge_log
     });
 }
 
+edge_status edge_session_time_ops(edge_session* session, int32_t on) {
+    return guard([&] {
+        require(session, "session");
+        session->session.time_ops(on != 0);
+    });
+}
+
+int32_t edge_n_ops(void) { return static_cast<int32_t>(edge::kOpNames.size()); }
+
+edge_status edge_session_op_time(const edge_session* session, int32_t index, edge_op_time* out) {
+    return guard([&] {
+        require(session, "session");
+        if (index < 0 || index >= edge_n_ops()) {
+            throw ArgumentError("operation " + std::to_string(index) + " does not exist\nhint: they are 0.." +
+                                std::to_string(edge_n_ops() - 1));
+        }
+        const edge::OpTime& time = session->session.op_times()[static_cast<size_t>(index)];
+        write_struct(out, edge_op_time{0, edge::kOpNames[static_cast<size_t>(index)], time.n_calls, time.nanoseconds, time.bytes});
+    });
+}
+
 edge_status edge_text_open(edge_model* model, const char* const* stop, size_t n_stop, edge_text** out) {
     return guard([&] {
         require(model, "model");

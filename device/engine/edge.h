@@ -101,6 +101,14 @@ typedef struct edge_logprob {
     float logprob;            /* -infinity: never */
 } edge_logprob;
 
+typedef struct edge_op_time {
+    size_t struct_size;
+    const char* op;           /* "embed", "norm", "qkv", "store", "attention", "merge", "o", "gate_up", "activate", "down", "head" */
+    uint64_t n_calls;
+    uint64_t nanoseconds;
+    uint64_t bytes;           /* of weights and cache that the calls read, each once per call; 0 where they read neither */
+} edge_op_time;
+
 typedef struct edge_text_piece {
     size_t struct_size;
     const char* utf8;         /* what may be shown now: whole characters, valid until the next call with this edge_text */
@@ -158,6 +166,12 @@ EDGE_API edge_status edge_session_next(edge_session* session, int32_t* token);
 /* Of the logits that the last edge_session_next sampled from: out[0] is the token it took, out[1 .. n_top] are the likeliest,
  * likeliest first. Nothing may have been fed or rewound in between. */
 EDGE_API edge_status edge_session_logprobs(edge_session* session, int32_t n_top, edge_logprob* out);
+
+/* Where the time of calls that compute goes. on != 0: keeps sums per kind of operation, from zero; 0: keeps none (the default).
+ * Reading them: index counts from 0 to edge_n_ops() - 1. */
+EDGE_API edge_status edge_session_time_ops(edge_session* session, int32_t on);
+EDGE_API int32_t edge_n_ops(void);
+EDGE_API edge_status edge_session_op_time(const edge_session* session, int32_t index, edge_op_time* out);
 
 /* What edge_session_generate does with tokens, for callers that sample them one by one. Push no end token.
  * edge_text_finish gives what is left when the answer ended without a stop string. */

@@ -20,6 +20,7 @@ KvCache::KvCache(Arena& arena, const Weights& weights, int32_t n_tokens, int32_t
 
 KvCache::Plane KvCache::take(Arena& arena, int32_t n_heads, int32_t dims, int64_t held_dims) const {
     Plane plane;
+    plane.n_heads = n_heads;
     plane.dims = dims;
     const uint64_t n_tokens = static_cast<uint64_t>(n_tokens_);
     const uint64_t row_bytes = static_cast<uint64_t>(held_dims) * static_cast<uint64_t>(bits_) / 8;
@@ -47,6 +48,14 @@ void KvCache::store(int block, int head, int64_t position, const float* key, con
     ops().store_q8(value, values.dims, codes, values.scales + head * values.head_scales + position);
     uint8_t* column = v + value_code_index(position, 0, values.dims);
     for (int c = 0; c < values.dims; ++c) column[4 * c] = static_cast<uint8_t>(codes[c]);
+}
+
+int64_t KvCache::bytes(int block, int64_t n_tokens) const {
+    int64_t total = 0;
+    for (const Plane* plane : {&keys_[static_cast<size_t>(block)], &values_[static_cast<size_t>(block)]}) {
+        total += n_tokens * plane->n_heads * (plane->dims * bits_ / 8 + (bits_ == 8 ? 2 : 0));
+    }
+    return total;
 }
 
 void KvCache::view(int block, int head, AttentionArgs& args) const {

@@ -21,13 +21,16 @@ public:
     // Fills the cache fields of `args` for this head.
     void view(int block, int head, AttentionArgs& args) const;
 
+    // Of the first n_tokens entries of a block: codes and scales of all heads.
+    int64_t bytes(int block, int64_t n_tokens) const;
+
     int32_t bits() const { return bits_; }
 
 private:
     struct Plane {  // of one block: keys or values of all heads
         uint8_t* data = nullptr;
         uint16_t* scales = nullptr;
-        int32_t dims = 0;
+        int32_t n_heads = 0, dims = 0;
         int64_t head_bytes = 0;   // from one head to the next
         int64_t head_scales = 0;
     };

@@ -31,6 +31,9 @@ public:
     int32_t next();  // samples a token and appends it
     void logprobs(int32_t n_top, edge_logprob* out);  // (1 + n_top): of the token that next() gave, and of the likeliest
 
+    void time_ops(bool on) { transformer_.time_ops(on); }
+    const OpTimes& op_times() const { return transformer_.op_times(); }
+
     using Emit = std::function<bool(std::string_view)>;  // false: stop
     void generate(std::span<const int32_t> prompt, int32_t max_tokens, std::vector<std::string> stops, const Emit& emit,
                   int32_t& n_generated);

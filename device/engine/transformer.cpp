@@ -38,7 +38,10 @@ bool Transformer::forward(const int32_t* tokens, int n, int64_t position, const 
     const auto look_up = [&](int64_t t, int) {
         ops().embed_row(embed.panel, embed.bits, tokens[t], weights_.embedding_scale, work_.x + t * d_model);
     };
-    pool_.each(n, look_up, kStepTokens);
+    {
+        const OpTimer timer(timing_, Op::embed);
+        pool_.each(n, look_up, kStepTokens);
+    }
     for (size_t b = 0; b < weights_.blocks.size(); ++b) {
         const Block& block = weights_.blocks[b];
         if (cancelled.load(std::memory_order_relaxed)) return false;
@@ -61,7 +64,12 @@ bool Transformer::forward(const int32_t* tokens, int n, int64_t position, const 
 
 void Transformer::head(int first, int n, float* logits) {
     normalize(weights_.norm, weights_.head.group, first, n);
-    multiply({{&weights_.head, logits, weights_.vocab_size}}, n);
+    multiply(Op::head, {{&weights_.head, logits, weights_.vocab_size}}, n);
+}
+
+void Transformer::time_ops(bool on) {
+    if (on) times_ = {};
+    timing_ = on ? &times_ : nullptr;
 }
 
 // x += y + bias of the last block, for one token. It waits until the row is read again.
@@ -85,6 +93,7 @@ void Transformer::add_bias(const float* bias, int n) {
 
 // rms_norm(x) of tokens first .. first + n - 1, quantized, as the first rows of `activations`.
 void Transformer::normalize(const float* gain, int group, int first, int n) {
+    const OpTimer timer(timing_, Op::norm);
     const int d_model = weights_.d_model;
     shape_activations(d_model, group);
     const auto row = [&](int64_t t, int) {
@@ -112,9 +121,10 @@ void Transformer::quantize(const float* x, int64_t token) {
 }
 
 // y = weight * activations for each product, all threads at once; what a thread takes is measured in bytes of weights.
-void Transformer::multiply(std::initializer_list<Product> products, int n) {
+void Transformer::multiply(Op op, std::initializer_list<Product> products, int n) {
     int64_t total = 0;
     for (const Product& product : products) total += product.weight->bytes;
+    const OpTimer timer(timing_, op, total);
     pool_.share(total, kStepBytes, [&](int64_t low, int64_t high, int) {
         int64_t begin = 0;
         for (const Product& product : products) {
@@ -147,48 +157,90 @@ void Transformer::multiply_part(const Product& product, int n, int64_t low, int6
 // From the quantized normed residual to the attention's output in y.
 void Transformer::attention(const Block& block, int index, int n, int64_t position) {
     const int64_t wide = work_.wide, kv = work_.kv;
-    multiply({{&block.q, work_.wide1, wide}, {&block.k, work_.keys, kv}, {&block.v, work_.values, kv}}, n);
-    pool_.each(n, [&](int64_t t, int thread) { turn_and_store(block, index, static_cast<int>(t), position + t, thread); });
-    const int64_t n_heads = block.n_kv_heads;
-    const int step = attention_tokens(block.n_heads / block.n_kv_heads);
-    pool_.each((n + step - 1) / step * n_heads, [&](int64_t item, int thread) {
-        const int token = static_cast<int>(item / n_heads) * step;
-        attend(block, index, static_cast<int>(item % n_heads), token, std::min(step, n - token), position + token, thread);
-    });
-    shape_activations(block.o.columns, block.o.group);
-    const auto merge = [&](int64_t t, int) {
-        ops().merge_heads(work_.wide1 + t * wide, block.n_heads, block.vo, block.vo_quantum, work_.wide2 + t * wide);
-        quantize(work_.wide2 + t * wide, t);
-    };
-    pool_.each(n, merge, kStepTokens);
-    multiply({{&block.o, work_.y, weights_.d_model}}, n);
+    multiply(Op::qkv, {{&block.q, work_.wide1, wide}, {&block.k, work_.keys, kv}, {&block.v, work_.values, kv}}, n);
+    n == 1 ? attend_one(block, index, position) : attend_all(block, index, n, position);
+    multiply(Op::o, {{&block.o, work_.y, weights_.d_model}}, n);
 }
 
-// Queries (wide1) get their bias and position and go to wide2, keys and values into the cache.
-void Transformer::turn_and_store(const Block& block, int index, int token, int64_t position, int thread) {
-    const Workspace::Thread& own = work_.threads[static_cast<size_t>(thread)];
-    float* q = work_.wide1 + token * work_.wide;
-    float* k = work_.keys + token * work_.kv;
-    const float* v = work_.values + token * work_.kv;
-    if (block.row_bias[0]) add(q, block.row_bias[0], block.q.rows);
-    if (block.row_bias[1]) add(k, block.row_bias[1], block.k.rows);
-    rope_angles(block.inv_freq, block.n_kv_heads * block.qk / 2, position, own.cosine, own.sine);
-    ops().rope({q, own.cosine, own.sine, work_.wide2 + token * work_.wide, block.n_heads, block.n_kv_heads, block.qk,
-                block.qk_quantum});
-    ops().rope({k, own.cosine, own.sine, own.key, block.n_kv_heads, block.n_kv_heads, block.qk, block.qk_quantum});
-    ops().rope({v, nullptr, nullptr, own.value, block.n_kv_heads, block.n_kv_heads, block.vo, block.vo_quantum});
-    for (int head = 0; head < block.n_kv_heads; ++head) {
-        cache_.store(index, head, position, own.key + head * block.qk, own.value + head * block.vo, own.codes);
+// One token: a head is stored by the thread that reads it next.
+void Transformer::attend_one(const Block& block, int index, int64_t position) {
+    {
+        const OpTimer timer(timing_, Op::attention, cache_.bytes(index, position + 1));
+        pool_.each(block.n_kv_heads, [&](int64_t item, int thread) {
+            const int head = static_cast<int>(item);
+            float* queries = work_.threads[static_cast<size_t>(thread)].queries;
+            turn_and_store(block, index, head, 0, position, queries, thread);
+            attend(block, index, head, 1, position, queries, work_.wide2, thread);
+        });
     }
+    merge(block, work_.wide2, work_.wide1, 1);
 }
 
-// The query heads of one key/value head, of n tokens, from wide2 to wide1, both head-major.
-void Transformer::attend(const Block& block, int index, int head, int token, int n, int64_t position, int thread) {
+// Several tokens: all keys are there before a query reads them.
+void Transformer::attend_all(const Block& block, int index, int n, int64_t position) {
+    const int64_t n_heads = block.n_kv_heads, n_queries = block.n_heads / n_heads, wide = work_.wide;
+    {
+        const OpTimer timer(timing_, Op::store);
+        pool_.each(n * n_heads, [&](int64_t item, int thread) {
+            const int64_t token = item / n_heads, head = item % n_heads;
+            float* queries = work_.wide2 + token * wide + head * n_queries * block.qk;
+            turn_and_store(block, index, static_cast<int>(head), static_cast<int>(token), position + token, queries, thread);
+        }, kStepTokens);
+    }
+    {
+        const OpTimer timer(timing_, Op::attention, cache_.bytes(index, position + n));
+        const int step = attention_tokens(static_cast<int>(n_queries));
+        pool_.each((n + step - 1) / step * n_heads, [&](int64_t item, int thread) {
+            const int64_t token = item / n_heads * step, head = item % n_heads;
+            const float* queries = work_.wide2 + token * wide + head * n_queries * block.qk;
+            attend(block, index, static_cast<int>(head), static_cast<int>(std::min<int64_t>(step, n - token)), position + token,
+                   queries, work_.wide1 + token * wide, thread);
+        });
+    }
+    merge(block, work_.wide1, work_.wide2, n);
+}
+
+// The heads' outputs, head-major, as the activations that the o product reads; `rows` holds them in between.
+void Transformer::merge(const Block& block, const float* heads, float* rows, int n) {
+    const OpTimer timer(timing_, Op::merge);
+    shape_activations(block.o.columns, block.o.group);
+    const auto row = [&](int64_t t, int) {
+        ops().merge_heads(heads + t * work_.wide, block.n_heads, block.vo, block.vo_quantum, rows + t * work_.wide);
+        quantize(rows + t * work_.wide, t);
+    };
+    pool_.each(n, row, kStepTokens);
+}
+
+// Of one key/value head: its queries (in wide1) with bias and position to `queries`, its key and value to the cache.
+void Transformer::turn_and_store(const Block& block, int index, int head, int token, int64_t position, float* queries,
+                                 int thread) {
+    const Workspace::Thread& own = work_.threads[static_cast<size_t>(thread)];
+    const int n_queries = block.n_heads / block.n_kv_heads, quantum = block.qk_quantum, pairs = quantum / 2;
+    const int64_t q_at = int64_t{head} * n_queries * quantum, q_stride = int64_t{block.n_heads} * quantum;
+    const int64_t k_at = int64_t{head} * quantum, k_stride = int64_t{block.n_kv_heads} * quantum;
+    float* q = work_.wide1 + token * work_.wide + q_at;
+    float* k = work_.keys + token * work_.kv + k_at;
+    const float* v = work_.values + token * work_.kv + int64_t{head} * block.vo_quantum;
+    for (int i = 0; i < block.qk / quantum; ++i) {
+        if (block.row_bias[0]) add(q + i * q_stride, block.row_bias[0] + q_at + i * q_stride, n_queries * quantum);
+        if (block.row_bias[1]) add(k + i * k_stride, block.row_bias[1] + k_at + i * k_stride, quantum);
+        const float* inv_freq = block.inv_freq + (int64_t{i} * block.n_kv_heads + head) * pairs;
+        rope_angles(inv_freq, pairs, position, own.cosine + i * pairs, own.sine + i * pairs);
+    }
+    ops().rope({q, own.cosine, own.sine, queries, q_stride, n_queries, block.qk, quantum});
+    ops().rope({k, own.cosine, own.sine, own.key, k_stride, 1, block.qk, quantum});
+    ops().rope({v, nullptr, nullptr, own.value, int64_t{block.n_kv_heads} * block.vo_quantum, 1, block.vo, block.vo_quantum});
+    cache_.store(index, head, position, own.key, own.value, own.codes);
+}
+
+// The query heads of one key/value head, of n tokens; `out` is the first token's row, head-major.
+void Transformer::attend(const Block& block, int index, int head, int n, int64_t position, const float* queries, float* out,
+                         int thread) {
     const int n_queries = block.n_heads / block.n_kv_heads;
     AttentionArgs args{};
     cache_.view(index, head, args);
-    args.q = work_.wide2 + token * work_.wide + int64_t{head} * n_queries * block.qk;
-    args.out = work_.wide1 + token * work_.wide + int64_t{head} * n_queries * block.vo;
+    args.q = queries;
+    args.out = out + int64_t{head} * n_queries * block.vo;
     args.q_stride = args.out_stride = work_.wide;
     args.work = work_.threads[static_cast<size_t>(thread)].attention;
     args.softmax_scale = block.softmax_scale;
@@ -205,7 +257,7 @@ void Transformer::attend(const Block& block, int index, int head, int token, int
 // From the quantized normed residual to down(silu(gate) * up) in y.
 void Transformer::mlp(const Block& block, int n) {
     const int64_t wide = work_.wide;
-    multiply({{&block.gate, work_.wide1, wide}, {&block.up, work_.wide2, wide}}, n);
+    multiply(Op::gate_up, {{&block.gate, work_.wide1, wide}, {&block.up, work_.wide2, wide}}, n);
     shape_activations(block.width, block.down.group);
     const auto activate = [&](int64_t t, int) {
         float* gate = work_.wide1 + t * wide;
@@ -215,8 +267,11 @@ void Transformer::mlp(const Block& block, int n) {
         ops().silu_mul(gate, up, block.width);
         quantize(gate, t);
     };
-    pool_.each(n, activate, kStepTokens);
-    multiply({{&block.down, work_.y, weights_.d_model}}, n);
+    {
+        const OpTimer timer(timing_, Op::activate);
+        pool_.each(n, activate, kStepTokens);
+    }
+    multiply(Op::down, {{&block.down, work_.y, weights_.d_model}}, n);
 }
 
 }  // namespace edge

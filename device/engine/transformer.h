@@ -5,6 +5,7 @@
 #include <initializer_list>
 
 #include "kv_cache.h"
+#include "op_times.h"
 #include "threads.h"
 #include "weights.h"
 #include "workspace.h"
@@ -25,6 +26,10 @@ public:
     // Logits of tokens first .. first + n - 1 of the last chunk: (n, vocab_size). Call it once per chunk.
     void head(int first, int n, float* logits);
 
+    // Sums of the time per kind of operation since the last call with `on`; none are kept at first.
+    void time_ops(bool on);
+    const OpTimes& op_times() const { return times_; }
+
 private:
     struct Product {  // weight times the quantized activations
         const Weight* weight;
@@ -36,11 +41,14 @@ private:
     void add_bias(const float* bias, int n);
     void shape_activations(int columns, int group);
     void quantize(const float* x, int64_t token);
-    void multiply(std::initializer_list<Product> products, int n);
+    void multiply(Op op, std::initializer_list<Product> products, int n);
     void multiply_part(const Product& product, int n, int64_t low, int64_t high);
     void attention(const Block& block, int index, int n, int64_t position);
-    void turn_and_store(const Block& block, int index, int token, int64_t position, int thread);
-    void attend(const Block& block, int index, int head, int token, int n, int64_t position, int thread);
+    void attend_one(const Block& block, int index, int64_t position);
+    void attend_all(const Block& block, int index, int n, int64_t position);
+    void turn_and_store(const Block& block, int index, int head, int token, int64_t position, float* queries, int thread);
+    void attend(const Block& block, int index, int head, int n, int64_t position, const float* queries, float* out, int thread);
+    void merge(const Block& block, const float* heads, float* rows, int n);
     void mlp(const Block& block, int n);
 
     const Weights& weights_;
@@ -49,6 +57,8 @@ private:
     ThreadPool& pool_;
     bool has_output_ = false;             // y holds a block's output that x lacks
     const float* output_bias_ = nullptr;  // and this is to be added with it
+    OpTimes times_;
+    OpTimes* timing_ = nullptr;  // &times_ while they are kept
 };
 
 }  // namespace edge

@@ -10,7 +10,7 @@ namespace {
 constexpr int32_t kChunkTokens = 128;
 
 struct Extents {
-    int64_t wide = 0, kv = 0, head = 0, attention = 0;
+    int64_t wide = 0, kv = 0, head = 0, queries = 0, attention = 0;
     int64_t columns = 0, groups = 0;  // of quantized activations
 
     void reads(const Weight& weight) {
@@ -30,6 +30,7 @@ Extents measure(const Weights& weights, int32_t context_tokens, int32_t kv_bits)
             e.kv = std::max(e.kv, block.n_kv_heads * head);
             e.head = std::max<int64_t>(e.head, head);
             const int n_queries = block.n_heads / block.n_kv_heads;
+            e.queries = std::max<int64_t>(e.queries, int64_t{n_queries} * block.qk);
             const int64_t rows = int64_t{n_queries} * attention_tokens(n_queries);
             e.attention = std::max(e.attention, kv_bits == 8 ? attention_q8_work(rows, block.qk, block.vo)
                                                              : attention_f16_work(n_queries, context_tokens));
@@ -65,10 +66,11 @@ Workspace::Workspace(Arena& arena, const Weights& weights, int32_t context_token
     logits = arena.take<float>(static_cast<uint64_t>(weights.vocab_size));
     for (Thread& thread : threads) {
         thread.attention = arena.take<float>(static_cast<uint64_t>(e.attention));
-        thread.cosine = arena.take<float>(static_cast<uint64_t>(kv));
-        thread.sine = arena.take<float>(static_cast<uint64_t>(kv));
-        thread.key = arena.take<float>(static_cast<uint64_t>(kv));
-        thread.value = arena.take<float>(static_cast<uint64_t>(kv));
+        thread.queries = arena.take<float>(static_cast<uint64_t>(e.queries));
+        thread.cosine = arena.take<float>(static_cast<uint64_t>(e.head));
+        thread.sine = arena.take<float>(static_cast<uint64_t>(e.head));
+        thread.key = arena.take<float>(static_cast<uint64_t>(e.head));
+        thread.value = arena.take<float>(static_cast<uint64_t>(e.head));
         thread.codes = arena.take<int8_t>(static_cast<uint64_t>(e.head));
     }
 }

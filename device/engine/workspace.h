@@ -17,11 +17,12 @@ struct Workspace {
 
     struct Thread {
         float* attention;     // work space of the attention kernel
-        float* cosine;        // (n_kv_heads * qk / 2)
+        float* queries;       // of one key/value head: (n_heads / n_kv_heads, qk)
+        float* cosine;        // (qk / 2)
         float* sine;
-        float* key;           // (n_kv_heads * qk) head-major
-        float* value;         // (n_kv_heads * vo)
-        int8_t* codes;        // of one head's key or value
+        float* key;           // (qk)
+        float* value;         // (vo)
+        int8_t* codes;        // of its key or value
     };
 
     int32_t n;

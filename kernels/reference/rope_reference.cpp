@@ -19,16 +19,14 @@ void turn(const float* x, const float* cosine, const float* sine, int pairs, flo
 
 void rope_reference(const RopeArgs& args) {
     const int quantum = args.quantum, pairs = quantum / 2;
-    const int queries_per_key = args.n_heads / args.n_kv_heads;
     for (int q = 0; q < args.dims / quantum; ++q) {
         for (int h = 0; h < args.n_heads; ++h) {
-            const float* x = args.x + (static_cast<int64_t>(q) * args.n_heads + h) * quantum;
+            const float* x = args.x + q * args.stride + int64_t{h} * quantum;
             float* out = args.out + static_cast<int64_t>(h) * args.dims + q * quantum;
             if (args.cosine == nullptr) {
                 for (int i = 0; i < quantum; ++i) out[i] = x[i];
             } else {
-                const int64_t at = (static_cast<int64_t>(q) * args.n_kv_heads + h / queries_per_key) * pairs;
-                turn(x, args.cosine + at, args.sine + at, pairs, out);
+                turn(x, args.cosine + q * pairs, args.sine + q * pairs, pairs, out);
             }
         }
     }

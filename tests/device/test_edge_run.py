@@ -81,6 +81,27 @@ def test_bench_measures_behind_a_context(path):
     assert reports[0]["logits_hash"] == reports[1]["logits_hash"]
 
 
+def test_bench_tells_where_the_time_goes(path):
+    """The times are parts of the whole; products read each weight once a token, and only they and attention count."""
+    sizes = ("--runs=1", "--prompt-tokens=20", "--decode-tokens=4")
+    shared = ("bench", path, "--level=1", "--threads=1", *sizes, "--no-probe")
+    row = json.loads(edge_run(*shared, "--ops", "--json").stdout)["levels"][0]
+    products = {"qkv", "o", "gate_up", "down", "head"}
+    for part, n_tokens, n_passes in (("prefill", 20, 1), ("decode", 4, 4)):
+        times = row["ops"][part]
+        ops = {op["op"]: op for op in times["ops"]}
+        assert times["tokens"] == n_tokens
+        assert 0.5 * times["seconds"] < sum(op["seconds"] for op in ops.values()) <= times["seconds"]
+        read = sum(ops[name]["bytes"] for name in products)
+        assert abs(read / n_passes / row["token_bytes"] - 1) < 0.01  # token_bytes has one row of the embedding more
+        assert {name for name, op in ops.items() if op["gb_per_s"] is not None} == products | {"attention"}
+        assert ops["head"]["calls"] == n_passes
+        assert ops["norm"]["calls"] == ops["qkv"]["calls"] + ops["gate_up"]["calls"] + ops["head"]["calls"]
+    printed = edge_run(*shared, "--ops").stdout
+    assert "decode, microseconds per token" in printed
+    assert "ops" not in json.loads(edge_run(*shared, "--json").stdout)["levels"][0]
+
+
 def test_weights_that_cannot_be_locked_say_why(path):
     """The limit of locked memory binds only without the right to ignore it: the error names it, and a way out."""
     script = 'ulimit -l 8; exec setpriv --bounding-set -ipc_lock --inh-caps -ipc_lock "$@"'

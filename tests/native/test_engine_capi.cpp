@@ -83,6 +83,9 @@ void test_arguments() {
     check(edge_memory_budget(nullptr, nullptr, 0) == EDGE_BAD_ARGUMENT, "nowhere to write");
     check(edge_session_feed(nullptr, nullptr, 0, 0, nullptr) == EDGE_BAD_ARGUMENT, "no session");
     check(edge_session_logprobs(nullptr, 0, nullptr) == EDGE_BAD_ARGUMENT, "no session to score");
+    edge_op_time time{};
+    check(edge_session_time_ops(nullptr, 1) == EDGE_BAD_ARGUMENT, "no session to time");
+    check(edge_session_op_time(nullptr, 0, &time) == EDGE_BAD_ARGUMENT && edge_n_ops() > 0, "no session's times");
     edge_text* text = nullptr;
     check(edge_text_open(nullptr, nullptr, 0, &text) == EDGE_BAD_ARGUMENT && !text, "no model for a text");
     edge_text_piece piece{};

@@ -70,8 +70,9 @@ void test_bytes() {
         check(eight.total_bytes == eight.mapped_bytes + eight.kv_bytes + eight.workspace_bytes, "total");
     }
     const uint64_t one = level_needs(a, 1, {100, 8, 1}).workspace_bytes, four = level_needs(a, 1, {100, 8, 4}).workspace_bytes;
-    // Per thread: 64 query vectors (32 codes in a line of 64 bytes, 32 sums, 16 lanes, 3 numbers); a head's codes in a line.
-    const uint64_t attention = 64 * (64 + 4 * (32 + 16 + 3)), vectors = 4 * (kKvHeads * 32 * 4), codes = 64;
+    // Per thread: 64 query vectors (32 codes in a line of 64 bytes, 32 sums, 16 lanes, 3 numbers); of one key/value head the
+    // queries, cosines, sines, key and value; its codes in a line.
+    const uint64_t attention = 64 * (64 + 4 * (32 + 16 + 3)), vectors = (kHeads / kKvHeads + 4) * 32 * 4, codes = 64;
     check(four - one == 3 * (attention + vectors + codes), "workspace per thread");
     check(level_needs(a, 1, {std::numeric_limits<int32_t>::max(), 16, 256}).total_bytes > uint64_t{1} << 40, "no overflow");
 }

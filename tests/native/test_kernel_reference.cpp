@@ -244,16 +244,21 @@ void test_rms_norm_and_silu() {
 void test_rope() {
     Random random(60);
     for (const int quantum : {2, 4, 8, 24}) {
-        const int n_kv_heads = 3, n_heads = 6, dims = quantum * 3, pairs = dims / 2, half = quantum / 2;
+        const int n_kv_heads = 3, n_heads = 6, n_queries = 2, dims = quantum * 3, pairs = dims / 2, half = quantum / 2;
         const auto position = [&](int r, int heads, int h, int q) { return r / q * heads * q + h * q + r % q; };
         const std::vector<float> x = random.reals(size_t(n_heads * dims), 3.0f);
-        std::vector<float> cosine(size_t(n_kv_heads * pairs)), sine(cosine.size()), out(x.size()), moved(x.size()), back(x.size());
+        const auto n_pairs = static_cast<size_t>(pairs);
+        std::vector<float> cosine(n_pairs), sine(cosine.size()), out(x.size()), moved(x.size()), back(x.size());
         for (size_t i = 0; i < cosine.size(); ++i) {
             const float angle = random.real(-3.0f, 3.0f);
             cosine[i] = std::cos(angle), sine[i] = std::sin(angle);
         }
-        ops().rope({x.data(), cosine.data(), sine.data(), out.data(), n_heads, n_kv_heads, dims, quantum});
-        ops().rope({x.data(), nullptr, nullptr, moved.data(), n_heads, n_kv_heads, dims, quantum});
+        for (int kv = 0; kv < n_kv_heads; ++kv) {
+            const float* heads = x.data() + kv * n_queries * quantum;
+            const int64_t at = int64_t{kv} * n_queries * dims, stride = int64_t{n_heads} * quantum;
+            ops().rope({heads, cosine.data(), sine.data(), out.data() + at, stride, n_queries, dims, quantum});
+            ops().rope({heads, nullptr, nullptr, moved.data() + at, stride, n_queries, dims, quantum});
+        }
         ops().merge_heads(moved.data(), n_heads, dims, quantum, back.data());
         check(back == x, "merge_heads undoes the change of order");
         for (int h = 0; h < n_heads; ++h) {
@@ -261,8 +266,7 @@ void test_rope() {
                 const int r = p / half * quantum + p % half;
                 const double a = x[size_t(position(r, n_heads, h, quantum))];
                 const double b = x[size_t(position(r + half, n_heads, h, quantum))];
-                const size_t at = size_t(position(p, n_kv_heads, h / 2, half));
-                const double c = cosine[at], s = sine[at], bound = 3 * kEps * (std::fabs(a) + std::fabs(b));
+                const double c = cosine[size_t(p)], s = sine[size_t(p)], bound = 3 * kEps * (std::fabs(a) + std::fabs(b));
                 const float* head = out.data() + h * dims;
                 check(moved[size_t(h * dims + r)] == a && moved[size_t(h * dims + r + half)] == b, "values only move");
                 check(std::fabs(head[r] - (a * c - b * s)) <= bound && std::fabs(head[r + half] - (b * c + a * s)) <= bound,

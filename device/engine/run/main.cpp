@@ -41,6 +41,7 @@ bench
   --prompt-tokens N (128)   --decode-tokens N (64)   --runs N (5)   --all-levels
   --start N         tokens that are in the cache before the prompt (0)
   --no-probe        leave out how fast memory can be read
+  --ops             also where the time of one more run goes, by kind of operation
   --kernels         every kernel by itself; needs no FILE
 
   --json            one JSON object on stdout

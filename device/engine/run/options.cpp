@@ -93,6 +93,7 @@ std::map<std::string, std::function<void()>> flag_options(Options& o) {
         {"--pin", [&o] { o.load.pin_threads = 1; }},
         {"--all-levels", [&o] { o.all_levels = true; }},
         {"--no-probe", [&o] { o.no_probe = true; }},
+        {"--ops", [&o] { o.ops = true; }},
         {"--kernels", [&o] { o.kernels = true; }},
     };
 }

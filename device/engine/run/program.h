@@ -32,6 +32,7 @@ struct Options {
     int32_t start_tokens = 0;     // bench
     bool all_levels = false;      // bench
     bool no_probe = false;        // bench
+    bool ops = false;             // bench
     bool kernels = false;         // bench
     bool json = false;
     edge_load_options load{};

@@ -81,11 +81,59 @@ Speed measure(const ModelHandle& model, const Options& options, Clock::time_poin
         if (run < 0) first_token_s = since(load_begin);
         begin = Clock::now();
         for (size_t i = n_start + n_prompt; i < tokens.size(); ++i) {
-            check(edge_session_feed(session.get(), &tokens[i], 1, 0, logits.data()));
+            float* wanted = i + 1 < tokens.size() ? nullptr : logits.data();  // they are there for sampling without a copy
+            check(edge_session_feed(session.get(), &tokens[i], 1, 0, wanted));
         }
         if (run >= 0) decode.push_back(since(begin));
     }
     return {prefill, decode, first_token_s, fingerprint(logits)};
+}
+
+// Where the time went since the last edge_session_time_ops, by kind of operation; `seconds`: of the whole.
+Json op_times(const SessionHandle& session, int32_t n_tokens, double seconds) {
+    Json ops = Json::array();
+    for (int32_t i = 0; i < edge_n_ops(); ++i) {
+        edge_op_time time{};
+        time.struct_size = sizeof time;
+        check(edge_session_op_time(session.get(), i, &time));
+        const double op_seconds = static_cast<double>(time.nanoseconds) / 1e9;
+        ops.push_back({{"op", time.op}, {"calls", time.n_calls}, {"seconds", op_seconds}, {"bytes", time.bytes},
+                       {"gb_per_s", time.bytes && op_seconds > 0 ? Json(static_cast<double>(time.bytes) / op_seconds / 1e9) : Json()}});
+    }
+    return {{"tokens", n_tokens}, {"seconds", seconds}, {"ops", ops}};
+}
+
+// One run of prompt and decode, timed operation by operation.
+Json measure_ops(const ModelHandle& model, const Options& options) {
+    const SessionHandle session = open_session(model, options.sampling);
+    const auto n_start = static_cast<size_t>(options.start_tokens), n_prompt = static_cast<size_t>(options.prompt_tokens);
+    const auto tokens = fixed_tokens(options.start_tokens + options.prompt_tokens + options.decode_tokens,
+                                     edge_model_vocab_size(model.get()));
+    if (n_start > 0) check(edge_session_feed(session.get(), tokens.data(), n_start, 0, nullptr));
+    check(edge_session_time_ops(session.get(), 1));
+    auto begin = Clock::now();
+    check(edge_session_feed(session.get(), tokens.data() + n_start, n_prompt, 0, nullptr));
+    const Json prefill = op_times(session, options.prompt_tokens, since(begin));
+    check(edge_session_time_ops(session.get(), 1));
+    begin = Clock::now();
+    for (size_t i = n_start + n_prompt; i < tokens.size(); ++i) check(edge_session_feed(session.get(), &tokens[i], 1, 0, nullptr));
+    return {{"prefill", prefill}, {"decode", op_times(session, options.decode_tokens, since(begin))}};
+}
+
+void print_ops(const char* what, const Json& times) {
+    const double tokens = times["tokens"].get<double>(), whole = times["seconds"].get<double>();
+    double covered = 0;
+    std::printf("  %s, microseconds per token\n", what);
+    const auto line = [&](const char* op, double seconds, const Json& gb_per_s) {
+        std::printf("    %-10s %9.1f  %4.1f %%", op, seconds / tokens * 1e6, 100 * seconds / whole);
+        if (gb_per_s.is_number()) std::printf("  %6.1f GB/s", gb_per_s.get<double>());
+        std::printf("\n");
+    };
+    for (const Json& op : times["ops"]) {
+        covered += op["seconds"].get<double>();
+        line(op["op"].get<std::string>().c_str(), op["seconds"].get<double>(), op["gb_per_s"]);
+    }
+    line("other", whole - covered, Json());
 }
 
 double read_bandwidth(int n_threads, uint64_t bytes) {
@@ -134,6 +182,7 @@ Json bench_level(const Options& options) {
                 {"decode_tokens_per_s", decode_tokens_per_s},
                 {"gb_per_s", gb_per_s},
                 {"logits_hash", speed.fingerprint}};
+    if (options.ops) row["ops"] = measure_ops(model, options);
     if (bandwidth > 0) row.update({{"read_gb_per_s", bandwidth}, {"share_of_read", gb_per_s / bandwidth}});
     return row;
 }
@@ -185,6 +234,7 @@ int run_bench(const Options& options) {
                     row["prefill_tokens_per_s"].get<double>(), row["decode_tokens_per_s"].get<double>(),
                     row["gb_per_s"].get<double>(), 100 * row.value("share_of_read", 0.0),
                     row["logits_hash"].get<std::string>().c_str(), edge_isa(), row["threads"].get<int>());
+        if (options.ops) print_ops("prefill", row["ops"]["prefill"]), print_ops("decode", row["ops"]["decode"]);
         std::fflush(stdout);
     }
     if (options.json) std::cout << Json{{"levels", rows}}.dump() << "\n";
