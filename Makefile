@@ -26,7 +26,7 @@ export PYTHONSAFEPATH := 1
 export CMAKE_BUILD_PARALLEL_LEVEL := $(JOBS)
 export EDGE_BUILD_DIR := $(abspath $(BUILD))
 
-.PHONY: setup demo test test-python test-native test-arm test-sanitize check bench train-bench-model wheel install clean
+.PHONY: setup demo test test-python test-native test-arm test-sanitize check bench train-bench-model wheel wheel-aarch64 install clean
 .DELETE_ON_ERROR:
 
 setup: install $(VENV)/.demo-model
@@ -100,11 +100,12 @@ test-sanitize: $(VENV)/.dependencies
 	$(BIN)/ctest --test-dir $(BUILD)/sanitize-thread --output-on-failure -j $(JOBS)
 
 # Each benchmark writes $(BUILD)/bench/NAME.json; they share modules in their folder. Others have targets of their own:
-# bench-growth and bench-recover (half an hour each), bench-bits, bench-openvino_prefill.
+# bench-growth and bench-recover (half an hour each), bench-bits, bench-openvino_prefill, bench-agreement (`edgesdk profile`
+# against bench-speed's way to measure) and bench-session (records the terminal session of the README).
 bench: $(addprefix bench-,$(BENCHES))
 
 # The first bench-quality or bench-speed also builds llama.cpp, outside of the repository (benchmarks/peer.py).
-bench-load bench-speed: demo
+bench-agreement bench-load bench-speed: demo
 
 bench-%: setup
 	PYTHONPATH=benchmarks $(PY) benchmarks/$*.py
@@ -115,6 +116,13 @@ train-bench-model: setup
 
 wheel: $(VENV)/.dependencies
 	$(PY) -m pip wheel --quiet --no-deps --no-build-isolation $(WHEEL_DIR) -w dist .
+
+# The wheel for 64-bit ARM with glibc 2.28 or later and the Python version of $(VENV), cross-built by zig.
+wheel-aarch64: $(VENV)/.dependencies
+	_PYTHON_HOST_PLATFORM=manylinux_2_28_aarch64 \
+	SETUPTOOLS_EXT_SUFFIX=$$($(PY) -c 'import sys; print(f".cpython-3{sys.version_info[1]}-aarch64-linux-gnu.so")') \
+	$(PY) -m pip wheel --quiet --no-deps --no-build-isolation -Cbuild-dir=$(abspath $(BUILD))/wheel-aarch64 \
+	  -Ccmake.define.CMAKE_TOOLCHAIN_FILE=$(abspath cmake/zig-aarch64-gnu.cmake) -Ccmake.define.EDGE_WERROR=OFF -w dist .
 
 clean:
 	rm -rf $(BUILD) dist

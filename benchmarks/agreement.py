@@ -1,4 +1,4 @@
-"""Whether `edgesdk profile` and `make bench` say the same of this machine: both measure in turn, and the ratios are shown.
+"""Whether `edgesdk profile` and `make bench` say the same of this machine: both measure in turn, ratios are shown.
 
     python benchmarks/agreement.py [--rounds 5] [--threads 1 2] [--artifact FILE]   # or: make bench-agreement
 

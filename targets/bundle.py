@@ -20,6 +20,7 @@ from edgesdk.targets.toolchain import find_program, find_toolchain
 
 __all__ = ["BundledArtifact", "check_targets", "write_bundles"]
 
+
 @dataclass(frozen=True)
 class BundledArtifact:
     """The artifact that bundles share, and its levels, smallest first."""

@@ -68,6 +68,7 @@ def test_the_page_in_a_browser(browser, measured, width):
     assert troubles == []
     assert [url for url in asked if not url.startswith("data:image/png;base64,")] == [path.as_uri()]
     assert page.title() == "edgesdk profile"
+    page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true })")
     assert page.evaluate("document.documentElement.scrollWidth") <= WIDTHS[width][0]
 
     pictures = page.eval_on_selector_all("img", PICTURES)
@@ -80,6 +81,7 @@ def test_the_page_in_a_browser(browser, measured, width):
 
     tables = page.eval_on_selector_all("table", TABLES)
     assert [table["caption"] for table in tables] == ["The device", "Measurements", "Operations"] * 2
+    assert [len(table["rows"]) for table in tables[2::3]] == [3 * 2 * 12] * 2  # levels, phases, operations and the rest
     for device, table in zip(report["devices"], tables[1::3], strict=True):
         assert len(table["rows"]) == len(device["results"]) == 3
         for cells, row in zip(table["rows"], device["results"], strict=True):

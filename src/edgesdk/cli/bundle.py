@@ -79,7 +79,7 @@ def bundled_artifact(path: Path) -> BundledArtifact:
                     file_bytes=level.file_bytes,
                     mapped_bytes=level.mapped_bytes,
                     total_bytes=model.estimate(level.index).total_bytes,
-                    token_bytes=model.token_bytes,
+                    token_bytes=model.bytes_per_token,
                 )
             )
     return BundledArtifact(path, tuple(levels))

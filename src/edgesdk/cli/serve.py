@@ -52,7 +52,8 @@ def serve(
         float, typer.Option("--idle", min=0.0, help="Seconds after which an unused session gives its memory back.")
     ] = _DEFAULT.idle_s,
     connection_idle_s: Annotated[
-        int, typer.Option("--connection-idle", min=1, help="Seconds after which a connection without a request is closed.")
+        int,
+        typer.Option("--connection-idle", min=1, help="Seconds after which a connection without a request is closed."),
     ] = _DEFAULT.connection_idle_s,
     api_key: Annotated[
         str | None,

@@ -52,9 +52,11 @@ def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> s
     )
 
 
-def folded(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table that is opened by a click."""
-    return f"<details>\n<summary>The same figures as a table</summary>\n{table(caption, head, rows)}\n</details>"
+def folded(
+    caption: str, head: Sequence[str], rows: Iterable[Sequence[str]], summary: str = "The same figures as a table"
+) -> str:
+    """A table that is opened by a click on its summary."""
+    return f"<details>\n<summary>{text(summary)}</summary>\n{table(caption, head, rows)}\n</details>"
 
 
 def figure(picture: Path, alternative: str, caption: str) -> str:
