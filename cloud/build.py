@@ -13,7 +13,7 @@ from torch import Tensor
 from edgesdk.cloud.allocate import AXES, AllocateInputs, BitLosses
 from edgesdk.cloud.allocate import METHODS as ALLOCATE
 from edgesdk.cloud.allocate.bits import bit_losses, lower_plans
-from edgesdk.cloud.calibrate import Calibration, collect_moments, text_windows, windows_for
+from edgesdk.cloud.calibrate import Calibration, collect_moments, save_windows, text_windows, windows_for
 from edgesdk.cloud.check import check_unchanged
 from edgesdk.cloud.checkpoint import open_checkpoint
 from edgesdk.cloud.config import BuildConfig
@@ -57,6 +57,8 @@ def build_model(
     progress: Progress | None = None,
 ) -> Path:
     """Compiles a model and returns the path of the artifact, OUT/model.edge; every figure goes into OUT/build.json.
+
+    OUT/evaluation.json has the tokens on which levels were measured (`edgesdk eval --text` takes it).
 
     model: a Hugging Face folder, `hf:org/name`, a GGUF file or `smollm2`
     work: where finished steps are kept so that a broken build resumes; OUT/work by default
@@ -139,6 +141,7 @@ def build_model(
         artifact = out / "model.edge"
         levels = parts.write(artifact, metadata, level_records(sizes, ladder, quality))
         verify_artifact(artifact)
+        save_windows(out / "evaluation.json", evaluation)
         draft.unlink()
     report = {
         "artifact": str(artifact),

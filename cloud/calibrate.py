@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,10 +15,10 @@ from edgesdk.cloud.config import CalibrateConfig
 from edgesdk.cloud.moments import Moments, MomentsAccumulator
 from edgesdk.cloud.reference import Decoder, run_block
 from edgesdk.cloud.sample import sample_windows
-from edgesdk.cloud.workdir import WorkDirectory
+from edgesdk.cloud.workdir import WorkDirectory, write_json
 from edgesdk.errors import ModelError
 
-__all__ = ["Calibration", "collect_moments", "text_windows", "windows_for"]
+__all__ = ["Calibration", "collect_moments", "save_windows", "text_windows", "windows_for"]
 
 Progress = Callable[[int, int], None]
 
@@ -59,16 +60,20 @@ def windows_for(
 def text_windows(path: Path, tokenize: Callable[[str], Sequence[int]], n_windows: int, window_tokens: int) -> Tensor:
     """Full windows of real tokens from a .txt or .jsonl ("text" fields) file, never padded, spread over the whole text.
 
-    Raises ModelError when the file cannot be read or holds less than one window.
+    A .json file is what a build wrote (`save_windows`) and gives those windows as they are. Raises ModelError when the
+    file cannot be read or holds less than one window.
     """
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
+        if path.suffix == ".json":
+            return _read_windows(json.loads(text))
         if path.suffix == ".jsonl":
             text = "\n\n".join(json.loads(line)["text"] for line in text.splitlines() if line.strip())
     except OSError as error:
         raise ModelError(f"cannot read the text `{path}`: {error.strerror}") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise ModelError(f'`{path}` is no JSON lines file with a "text" field: {error}') from error
+        wanted = 'JSON lines file with a "text" field' if path.suffix == ".jsonl" else "JSON file of token windows"
+        raise ModelError(f"`{path}` is no {wanted}: {error}") from error
     tokens = list(tokenize(text))
     count = min(n_windows, len(tokens) // window_tokens)
     if count == 0:
@@ -77,6 +82,18 @@ def text_windows(path: Path, tokenize: Callable[[str], Sequence[int]], n_windows
         )
     whole = torch.tensor(tokens[: len(tokens) // window_tokens * window_tokens]).reshape(-1, window_tokens)
     return whole[torch.linspace(0, len(whole) - 1, count).round().long()]
+
+
+def save_windows(path: Path, windows: Tensor) -> None:
+    """Writes windows (n_windows, tokens) for `text_windows`."""
+    write_json(path, {"windows": windows.tolist()})
+
+
+def _read_windows(value: Any) -> Tensor:
+    windows = torch.tensor(value["windows"])
+    if windows.ndim != 2 or windows.numel() == 0 or windows.dtype != torch.int64:
+        raise ValueError(f"`windows` has shape {tuple(windows.shape)}, expected rows of token ids")
+    return windows
 
 
 @torch.inference_mode()

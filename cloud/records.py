@@ -33,6 +33,7 @@ def artifact_metadata(
         "evaluation": {
             "text": "sampled from the model, not used for calibration" if own else Path(config.evaluate.text).name,
             "sha256": fingerprint(evaluation.tolist()) if own else file_sha256(Path(config.evaluate.text)),
+            "windows": fingerprint(evaluation.tolist()),
             "n_tokens": evaluation.numel(),
             "window_tokens": evaluation.shape[1],
             "source_perplexity": None,

@@ -149,7 +149,8 @@ int main(int, char** argv) {
     if (edge_model_load(argv[1], nullptr, &model) || edge_session_open(model, &session)) return 1;
     const int32_t token = 72;
     for (int i = 0; i < 2; ++i) {  // the session can be used again
-        if (edge_session_generate(session, &token, 1, 8, nullptr, 0, fail, nullptr, nullptr) != EDGE_CALLBACK_FAILED) return 2;
+        const edge_status status = edge_session_generate(session, &token, 1, 8, nullptr, 0, fail, nullptr, nullptr);
+        if (status != EDGE_CALLBACK_FAILED) return 2;
         if (!std::strstr(edge_last_error(), "the callback threw an exception: no more paper\nhint: ")) return 3;
         edge_session_reset(session);
     }

@@ -87,3 +87,31 @@ def test_without_a_source_there_is_no_agreement(model, capsys):
     assert [(row["kl"], row["top1"]) for row in json.loads(capsys.readouterr().out)["levels"]] == [(None, None)] * 2
     assert main(arguments) == 0
     assert [line.split()[-2:] for line in capsys.readouterr().out.splitlines()[2:]] == [["-", "-"]] * 2
+
+
+def test_the_stated_figures_come_out_again(model, capsys):
+    """On the tokens that the build kept, what the header states is what is measured."""
+    path, folder, _, _ = model
+    arguments = ["eval", str(path), "--text", str(path.parent / "evaluation.json"), "--source", str(folder)]
+    assert main([*arguments, "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["levels"]
+    assert len(rows) == 2
+    for row in rows:
+        assert row["ppl"] == pytest.approx(row["stated_ppl"], rel=1e-9)
+        assert row["kl"] == pytest.approx(row["stated_kl"], rel=1e-6)
+    assert main(arguments) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split()[-4:] == ["stated", "ppl", "stated", "kl"]
+    assert lines[2].split()[4] == lines[2].split()[-2]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [('{"windows": [[1, 2], [3]]}', "no JSON file of token windows"), ('{"windows": [[1, 99999]]}', "ids below")],
+)
+def test_windows_that_are_none_are_refused(model, tmp_path, capsys, text, message):
+    path, *_ = model
+    windows = tmp_path / "windows.json"
+    windows.write_text(text)
+    assert main(["eval", str(path), "--text", str(windows)]) in (1, 2)
+    assert message in capsys.readouterr().err

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,7 +12,11 @@ from edgesdk.cli.console import print_json, print_table, size
 from edgesdk.cli.options import Artifact as ArtifactPath
 from edgesdk.cli.options import Json, examples
 from edgesdk.cli.progress import StepProgress
+from edgesdk.errors import UsageError
 from edgesdk.formats import Artifact
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["EXAMPLES", "evaluate"]
 
@@ -20,12 +24,20 @@ EXAMPLES = examples(
     "edgesdk eval model.edge --text wiki.txt",
     "edgesdk eval model.edge --text wiki.txt --level 0 --level 3 --json",
     "edgesdk eval model.edge --text wiki.txt --source smollm2",
+    "edgesdk eval build/model.edge --text build/evaluation.json",
 )
 
 
 def evaluate(
     path: ArtifactPath,
-    text: Annotated[Path, typer.Option("--text", help="A text file, or .jsonl with text fields.", show_default=False)],
+    text: Annotated[
+        Path,
+        typer.Option(
+            "--text",
+            help="A text file, .jsonl with text fields, or the evaluation.json of a build.",
+            show_default=False,
+        ),
+    ],
     level: Annotated[
         list[int] | None, typer.Option("--level", help="Only this level; may be given again.", show_default=False)
     ] = None,
@@ -40,18 +52,22 @@ def evaluate(
     """Measure levels on a text, through the engine: perplexity, and against the source KL and top-1 agreement.
 
     Each window is scored from an empty context, every token but its first. Top-1 agreement is the share of positions
-    at which level and source find the same token likeliest.
+    at which level and source find the same token likeliest. On the tokens of the build's own evaluation, the figures
+    that the file states stand beside those that are measured.
     """
     from edgesdk.cloud.calibrate import text_windows
     from edgesdk.cloud.checkpoint import open_checkpoint
     from edgesdk.cloud.evaluate import evaluate_levels
     from edgesdk.cloud.families import load_model
     from edgesdk.cloud.reference import Decoder
+    from edgesdk.cloud.workdir import fingerprint
 
     artifact = Artifact.open(path)
     levels = [artifact.level(index) for index in (level or range(artifact.n_available_levels))]
     length = min(window_tokens, artifact.edge["model"]["max_context"])
-    windows = text_windows(text, edgesdk.load(path, level=0, context=length).tokenize, n_windows, length)
+    windows = text_windows(text, edgesdk.load(path, level=0).tokenize, n_windows, length)
+    _check_windows(windows, artifact.edge["model"])
+    stated = fingerprint(windows.tolist()) == artifact.edge["evaluation"].get("windows")
     decoder = None
     if source is not None:
         checkpoint = open_checkpoint(source)
@@ -73,6 +89,7 @@ def evaluate(
             "ppl": found.perplexity,
             "kl": found.kl,
             "top1": found.top1,
+            **({"stated_ppl": one.perplexity, "stated_kl": one.kl} if stated else {}),
         }
         for one, found in zip(levels, quality, strict=True)
     ]
@@ -85,12 +102,28 @@ def evaluate(
             f"{one.rate:.3f}",
             size(one.mapped_bytes),
             f"{found.perplexity:.3f}",
-            "-" if found.kl is None else f"{found.kl:.4f}",
-            "-" if found.top1 is None else f"{found.top1:.1%}",
+            _figure(found.kl, ".4f"),
+            _figure(found.top1, ".1%"),
+            *([_figure(one.perplexity, ".3f"), _figure(one.kl, ".4f")] if stated else []),
         ]
         for one, found in zip(levels, quality, strict=True)
     ]
     title = f"{windows.numel()} tokens of {text.name}"
     if source_perplexity is not None:
         title += f"; the source has perplexity {source_perplexity:.3f}"
-    print_table(title, ["level", "rate", "mapped", "ppl", "kl", "top-1"], table)
+    heads = ["level", "rate", "mapped", "ppl", "kl", "top-1"]
+    print_table(title, [*heads, "stated ppl", "stated kl"] if stated else heads, table)
+
+
+def _figure(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def _check_windows(windows: Tensor, model: dict[str, Any]) -> None:
+    highest, length = int(windows.max()), windows.shape[1]
+    if highest >= model["vocab_size"] or int(windows.min()) < 0 or length > model["max_context"]:
+        raise UsageError(
+            f"the text has windows of {length} tokens with ids up to {highest}; this model takes "
+            f"{model['max_context']} tokens with ids below {model['vocab_size']}",
+            hint="these windows were made for another model",
+        )
