@@ -30,7 +30,7 @@ def draw_operations(devices: Sequence[Mapping[str, Any]], path: Path) -> None:
         panels = figure.subplots(len(drawn), 1, squeeze=False, height_ratios=heights)[:, 0]
         for axes, (name, rows) in zip(panels, drawn, strict=True):
             pieces = [_pieces(row["ops"]["decode"]) for row in rows]
-            labels = [f"level {row['level']}, {row['threads']} threads" for row in rows]
+            labels = [f"level {row['level']}, {row['threads']} thread{'s' * (row['threads'] > 1)}" for row in rows]
             begins = [0.0] * len(rows)
             for i, op in enumerate(names):
                 widths = [piece.get(op, 0.0) for piece in pieces]
