@@ -26,7 +26,7 @@ export PYTHONSAFEPATH := 1
 export CMAKE_BUILD_PARALLEL_LEVEL := $(JOBS)
 export EDGE_BUILD_DIR := $(abspath $(BUILD))
 
-.PHONY: setup demo test test-python test-native test-arm test-sanitize check bench train-bench-model wheel wheel-aarch64 install clean
+.PHONY: setup demo test test-python test-native test-arm test-sanitize check bench train-bench-model wheel install clean
 .DELETE_ON_ERROR:
 
 setup: install $(VENV)/.demo-model
@@ -116,13 +116,6 @@ train-bench-model: setup
 
 wheel: $(VENV)/.dependencies
 	$(PY) -m pip wheel --quiet --no-deps --no-build-isolation $(WHEEL_DIR) -w dist .
-
-# The wheel for 64-bit ARM with glibc 2.28 or later and the Python version of $(VENV), cross-built by zig.
-wheel-aarch64: $(VENV)/.dependencies
-	_PYTHON_HOST_PLATFORM=manylinux_2_28_aarch64 \
-	SETUPTOOLS_EXT_SUFFIX=$$($(PY) -c 'import sys; print(f".cpython-3{sys.version_info[1]}-aarch64-linux-gnu.so")') \
-	$(PY) -m pip wheel --quiet --no-deps --no-build-isolation -Cbuild-dir=$(abspath $(BUILD))/wheel-aarch64 \
-	  -Ccmake.define.CMAKE_TOOLCHAIN_FILE=$(abspath cmake/zig-aarch64-gnu.cmake) -Ccmake.define.EDGE_WERROR=OFF -w dist .
 
 clean:
 	rm -rf $(BUILD) dist
