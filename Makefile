@@ -100,11 +100,12 @@ test-sanitize: $(VENV)/.dependencies
 	$(BIN)/ctest --test-dir $(BUILD)/sanitize-thread --output-on-failure -j $(JOBS)
 
 # Each benchmark writes $(BUILD)/bench/NAME.json; they share modules in their folder. Others have targets of their own:
-# bench-growth and bench-recover (half an hour each), bench-bits, bench-openvino_prefill.
+# bench-growth and bench-recover (half an hour each), bench-bits, bench-openvino_prefill, bench-agreement (`edgesdk profile`
+# against bench-speed's way to measure) and bench-session (records the terminal session of the README).
 bench: $(addprefix bench-,$(BENCHES))
 
 # The first bench-quality or bench-speed also builds llama.cpp, outside of the repository (benchmarks/peer.py).
-bench-load bench-speed: demo
+bench-agreement bench-load bench-speed: demo
 
 bench-%: setup
 	PYTHONPATH=benchmarks $(PY) benchmarks/$*.py

@@ -28,6 +28,7 @@ using Logits = nb::ndarray<nb::numpy, float, nb::ndim<2>>;
 const char* exception_name(edge_status status) {
     switch (status) {
         case EDGE_BAD_ARGUMENT:
+        case EDGE_CALLBACK_FAILED:
         case EDGE_CONTEXT_FULL: return "UsageError";
         case EDGE_CANCELLED: return "CancelledError";
         case EDGE_BAD_ARTIFACT:
@@ -329,6 +330,7 @@ NB_MODULE(_native, m) {
         .def_prop_ro("reason", [](const Model& model) { return std::string(edge_model_level_reason(model.get().get())); })
         .def_prop_ro("context", [](const Model& model) { return edge_model_context_tokens(model.get().get()); })
         .def_prop_ro("vocab_size", [](const Model& model) { return edge_model_vocab_size(model.get().get()); })
+        .def_prop_ro("bytes_per_token", [](const Model& model) { return edge_model_token_bytes(model.get().get()); })
         .def_prop_ro("threads", [](const Model& model) { return edge_model_n_threads(model.get().get()); })
         .def("level_info", level_info)
         .def("estimate", estimate)

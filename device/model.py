@@ -199,6 +199,11 @@ class Model:
         return self._native.vocab_size
 
     @property
+    def bytes_per_token(self) -> int:
+        """Bytes of weights that one token reads at this level, key/value cache apart."""
+        return self._native.bytes_per_token
+
+    @property
     def threads(self) -> int:
         """Threads that each session runs on."""
         return self._native.threads

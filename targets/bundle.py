@@ -13,88 +13,12 @@ from typing import Any
 
 from edgesdk.errors import UsageError
 from edgesdk.targets.connections.push import file_sha256
+from edgesdk.targets.manifest import MANIFEST_VERSION, BundledLevel, largest_within
 from edgesdk.targets.native import NativeBuild, build_native
 from edgesdk.targets.profile import Profile
 from edgesdk.targets.toolchain import find_program, find_toolchain
 
-__all__ = ["MANIFEST_SCHEMA", "BundledArtifact", "BundledLevel", "check_targets", "write_bundles"]
-
-MANIFEST_VERSION = 1
-
-_FILE_HASH = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
-_BYTES = {"type": "integer", "minimum": 1}
-_TEXTS = {"type": "array", "items": {"type": "string", "minLength": 1}}
-MANIFEST_SCHEMA: dict[str, Any] = {
-    "$schema": "https://json-schema.org/draft/2020-12/schema",
-    "title": "manifest.json of a bundle",
-    "type": "object",
-    "additionalProperties": False,
-    "required": [
-        *("format_version", "target", "abi", "isa_floor", "backends", "default_budget_bytes", "default_level"),
-        *("artifact", "files", "notes"),
-    ],
-    "properties": {
-        "format_version": {"const": MANIFEST_VERSION},
-        "target": {"type": "string", "minLength": 1},
-        "abi": {"type": "string", "pattern": "^(aarch64|x86_64)-"},
-        "isa_floor": _TEXTS,
-        "backends": {**_TEXTS, "minItems": 1},
-        "default_budget_bytes": _BYTES,
-        "default_level": {"type": "integer", "minimum": 0},
-        "artifact": {
-            "type": "object",
-            "additionalProperties": False,
-            "required": ["path", "sha256", "file_bytes", "levels"],
-            "properties": {
-                "path": {"type": "string", "minLength": 1},
-                "sha256": _FILE_HASH,
-                "file_bytes": _BYTES,
-                "levels": {
-                    "type": "array",
-                    "minItems": 1,
-                    "items": {
-                        "type": "object",
-                        "additionalProperties": False,
-                        "required": ["level", "rate", "file_bytes", "mapped_bytes", "total_bytes"],
-                        "properties": {
-                            "level": {"type": "integer", "minimum": 0},
-                            "rate": {"type": "number", "minimum": 0, "exclusiveMaximum": 1},
-                            "file_bytes": _BYTES,
-                            "mapped_bytes": _BYTES,
-                            "total_bytes": _BYTES,
-                        },
-                    },
-                },
-            },
-        },
-        "files": {
-            "type": "array",
-            "minItems": 1,
-            "items": {
-                "type": "object",
-                "additionalProperties": False,
-                "required": ["path", "sha256", "bytes"],
-                "properties": {
-                    "path": {"type": "string", "minLength": 1},
-                    "sha256": _FILE_HASH,
-                    "bytes": {"type": "integer", "minimum": 0},
-                },
-            },
-        },
-        "notes": _TEXTS,
-    },
-}
-
-
-@dataclass(frozen=True)
-class BundledLevel:
-    """A level that the artifact holds; total_bytes: weights, cache and workspace of one session at default context."""
-
-    level: int
-    rate: float
-    file_bytes: int
-    mapped_bytes: int
-    total_bytes: int
+__all__ = ["BundledArtifact", "check_targets", "write_bundles"]
 
 
 @dataclass(frozen=True)
@@ -171,6 +95,10 @@ def _manifest(
         "backends": list(profile.backends),
         "default_budget_bytes": _budget(profile),
         "default_level": _default_level(artifact, profile),
+        "limits": {
+            "memory_gb_per_s": profile.memory_gb_per_s,
+            "tokens_per_s": [round(profile.memory_gb_per_s * 1e9 / level.token_bytes, 1) for level in artifact.levels],
+        },
         "artifact": {
             "path": Path(os.path.relpath(artifact.path.resolve(), folder.resolve())).as_posix(),
             "sha256": digest,
@@ -192,14 +120,14 @@ def _budget(profile: Profile) -> int:
 def _default_level(artifact: BundledArtifact, profile: Profile) -> int:
     """The largest level that fits the target's default budget. Raises UsageError when none does."""
     budget = _budget(profile)
-    fitting = [level.level for level in artifact.levels if level.total_bytes <= budget]
-    if not fitting:
+    found = largest_within(artifact.levels, budget)
+    if found is None:
         raise UsageError(
             f"target `{profile.name}` grants {budget} bytes, the smallest level of `{artifact.path.name}` needs "
             f"{artifact.levels[0].total_bytes}",
             hint="build with smaller levels (--max-rate), or give a profile of your own with more memory",
         )
-    return max(fitting)
+    return found.level
 
 
 def _check_replaceable(folder: Path) -> None:

@@ -61,6 +61,10 @@ def load_profile(name: str) -> Profile:
     for profile in profiles:
         if name == profile.name or name in profile.aliases:
             return profile
+    if Path(f"{name}.toml").is_file():
+        raise UsageError(
+            f"target `{name}` is unknown", hint=f"a profile of your own is named by its path: ./{name}.toml"
+        )
     known = ", ".join(profile.name for profile in profiles)
     raise UsageError(f"target `{name}` is unknown", hint=f"known targets: {known}; or a path to a profile of your own")
 

@@ -134,11 +134,11 @@ def _own_toolchain(profile: Profile) -> Toolchain:
         raise ToolchainError(
             f"no C++ compiler: there is no `{compiler}`", hint="install g++ 12 or later, or name a compiler with CXX"
         )
-    flags = "-s -static-libstdc++ -static-libgcc"
+    # libedge.so shares the unwinder with its user's program: else what a callback throws could not be caught in it.
     options = (
         f"-DCMAKE_CXX_COMPILER={compiler}",
-        f"-DCMAKE_SHARED_LINKER_FLAGS={flags}",
-        f"-DCMAKE_EXE_LINKER_FLAGS={flags}",
+        "-DCMAKE_SHARED_LINKER_FLAGS=-s -static-libstdc++",
+        "-DCMAKE_EXE_LINKER_FLAGS=-s -static-libstdc++ -static-libgcc",
     )
     name, libc = platform.libc_ver()
     note = f"Built with this machine's compiler: it needs {name} {libc} or later." if libc else "Built on this machine."

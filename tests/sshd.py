@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -53,9 +54,12 @@ Host *
 
 
 class Sshd:
-    """Listens from `start` to `stop`; `config` is the client's configuration, which knows it as `board`."""
+    """Listens from `start` to `stop`; `config` is the client's configuration, which knows it as `board`.
 
-    def __init__(self, folder: Path) -> None:
+    environment: of what it runs, beside sshd's own
+    """
+
+    def __init__(self, folder: Path, environment: Mapping[str, str] | None = None) -> None:
         program = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
         if program is None or shutil.which("ssh") is None:
             pytest.skip("sshd or ssh is not installed (apt-get install openssh-server openssh-client)")
@@ -70,7 +74,9 @@ class Sshd:
                 ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True, timeout=20
             )
         (folder / "authorized_keys").write_text((folder / "user_key.pub").read_text())
-        (folder / "sshd_config").write_text(_SERVER.format(port=self.port, folder=folder))
+        extra = " ".join(f"{name}={value}" for name, value in (environment or {}).items())
+        settings = _SERVER.format(port=self.port, folder=folder)
+        (folder / "sshd_config").write_text(settings + (f"SetEnv {extra}\n" if extra else ""))
         self.write_client(self.port)
 
     def write_client(self, port: int) -> None:

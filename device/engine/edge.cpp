@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "callback.h"
 #include "kernels/registry.h"
 #include "memory.h"
 #include "model.h"
@@ -407,7 +408,7 @@ edge_status edge_session_generate(edge_session* session, const int32_t* prompt, 
         if (n_prompt) require(prompt, "prompt");
         int32_t unused;
         session->session.generate({prompt, n_prompt}, max_tokens, read_stops(stop, n_stop),
-                                  [&](std::string_view text) { return !callback || callback(text.data(), text.size(), user) == 0; },
+                                  [&](std::string_view text) { return edge::wants_more(callback, text, user); },
                                   n_generated ? *n_generated : unused);
     });
 }

@@ -5,8 +5,9 @@
  * Functions that return a value instead answer 0, "" or NULL (a level: -1) for a NULL handle. Closing NULL does nothing.
  * Option structs begin with struct_size = sizeof(the struct the caller compiled with); zero means the default in every field.
  * A library older than the caller's edge.h refuses a field that it does not know unless it is zero.
- * No C++ exception crosses this border. A callback must not throw through libedge.so, which has a C++ runtime of its own;
- * with libedge.a what it throws ends the call with EDGE_INTERNAL and its message.
+ * No C++ exception crosses this border: what a callback throws ends the call with EDGE_CALLBACK_FAILED and its message. A
+ * libedge.so that another kind of compiler built than the caller's program (zig and the NDK have libc++ and an unwinder of
+ * their own, g++ has not) cannot catch it: there, a callback must not throw.
  * A model may be shared by threads; a session belongs to one thread at a time, and may outlive the handle of its model.
  * The symbols of libedge.so are versioned: a program refuses to start with a library that lacks what it was linked with. */
 #ifndef EDGE_H
@@ -34,6 +35,7 @@ typedef enum edge_status {
     EDGE_BAD_ARGUMENT = 1,
     EDGE_CONTEXT_FULL = 2,
     EDGE_CANCELLED = 3,
+    EDGE_CALLBACK_FAILED = 4,    /* the caller's callback threw an exception */
     EDGE_BAD_ARTIFACT = 100,     /* breaks a rule of SPEC.md */
     EDGE_BAD_HASH = 101,         /* bytes differ from the SHA-256 in the header */
     EDGE_TRUNCATED = 102,        /* the level asked for is not in this file */

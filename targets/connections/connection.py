@@ -46,7 +46,7 @@ class Finished:
 
 
 class Connection(ABC):
-    """One device. Nothing is held open between calls, so a device that went away and came back just works again.
+    """One device. No call depends on what another left open, so a device that went away and came back just works again.
 
     name: what the user calls it; address: what the transport calls it; root: folder there for what is deployed
     """

@@ -12,6 +12,7 @@ from typing import ClassVar
 from edgesdk.errors import DeviceError, UsageError
 from edgesdk.targets.connections.connection import Connection
 from edgesdk.targets.connections.failures import Failure, explain_failure
+from edgesdk.targets.connections.sharing import SharedLink, SharedLinkError
 
 __all__ = ["SshConnection", "ssh_aliases", "ssh_config"]
 
@@ -49,7 +50,10 @@ _FAILURES: tuple[Failure, ...] = (
 
 
 class SshConnection(Connection):
-    """Runs scripts by `ssh`. address: user@host, or an alias of the ssh configuration."""
+    """Runs scripts by `ssh`. address: user@host, or an alias of the ssh configuration.
+
+    All calls of a process share one connection to a host, which is opened again when it is gone.
+    """
 
     kind: ClassVar[str] = "ssh"
 
@@ -57,10 +61,11 @@ class SshConnection(Connection):
         if not address or address.startswith("-") or re.search(r"\s", address):
             raise UsageError(f"`{address}` is no ssh host", hint="give user@host, or an alias of ~/.ssh/config")
         super().__init__(address, name=name, root=root or ".local/share/edgesdk")
+        self._link = SharedLink(address, _options())
 
     def command(self, script: str) -> list[str]:
         """`ssh` without a terminal; `sh` runs the script whatever the login shell is."""
-        return ["ssh", "-T", *_options(), "--", self.address, f"exec sh -c {shlex.quote(script)}"]
+        return ["ssh", "-T", *_options(), *self._shared(), "--", self.address, f"exec sh -c {shlex.quote(script)}"]
 
     def explain(self, words: str) -> DeviceError:
         """What ssh's words mean."""
@@ -70,7 +75,7 @@ class SshConnection(Connection):
         """`scp`."""
         try:
             finished = subprocess.run(
-                ["scp", "-q", *_options(), "--", f"{self.address}:{remote}", str(local)],
+                ["scp", "-q", *_options(), *self._shared(), "--", f"{self.address}:{remote}", str(local)],
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 check=False,
@@ -83,6 +88,14 @@ class SshConnection(Connection):
             if "No such file" in said:
                 raise DeviceError(f"`{self.name}` has no file `{remote}`")
             raise self.explain(said)
+
+    def _shared(self) -> list[str]:
+        try:
+            return self._link.options()
+        except FileNotFoundError as error:
+            raise self.explain("command not found") from error
+        except SharedLinkError as error:
+            raise self.explain(str(error)) from error
 
 
 def ssh_config() -> Path:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from edgesdk.targets.deploy.bundle import Bundle, BundleLevel, read_bundle
+from edgesdk.targets.deploy.bundle import Bundle, read_bundle
 from edgesdk.targets.deploy.deploy import Deployed, deploy
 from edgesdk.targets.deploy.deployment import Deployment, find_deployment
 
-__all__ = ["Bundle", "BundleLevel", "Deployed", "Deployment", "deploy", "find_deployment", "read_bundle"]
+__all__ = ["Bundle", "Deployed", "Deployment", "deploy", "find_deployment", "read_bundle"]

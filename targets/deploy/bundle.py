@@ -9,22 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from edgesdk.errors import UsageError
+from edgesdk.targets.manifest import MANIFEST_VERSION, BundledLevel, largest_within
 
-__all__ = ["Bundle", "BundleLevel", "read_bundle"]
+__all__ = ["Bundle", "read_bundle"]
 
 _PROGRAM = "edge-run"
-_MAJOR = 1
 _HINT = "build it again: `edgesdk build MODEL --targets TARGET -o OUT` writes OUT/TARGET"
-
-
-@dataclass(frozen=True)
-class BundleLevel:
-    """One size of the artifact. file_bytes: the first bytes of the file that are enough for it."""
-
-    level: int
-    rate: float
-    file_bytes: int
-    mapped_bytes: int
 
 
 @dataclass(frozen=True)
@@ -42,24 +32,24 @@ class Bundle:
     backends: tuple[str, ...]
     artifact: Path
     sha256: str
-    levels: tuple[BundleLevel, ...]
+    levels: tuple[BundledLevel, ...]
     program: Path
     program_sha256: str
 
-    def level(self, index: int) -> BundleLevel:
+    def level(self, index: int) -> BundledLevel:
         """The level of that number. Raises UsageError."""
         for level in self.levels:
             if level.level == index:
                 return level
         raise UsageError(f"level {index} does not exist", hint=f"this bundle has levels 0 to {len(self.levels) - 1}")
 
-    def level_within(self, budget_bytes: int) -> BundleLevel:
-        """The largest level that maps at most so many bytes. Raises UsageError."""
-        fitting = [level for level in self.levels if level.mapped_bytes <= budget_bytes]
-        if not fitting:
-            least = min(level.mapped_bytes for level in self.levels)
-            raise UsageError(f"no level fits {budget_bytes:,} bytes", hint=f"the smallest one maps {least:,}")
-        return max(fitting, key=lambda level: level.level)
+    def level_within(self, budget_bytes: int) -> BundledLevel:
+        """The largest level that needs at most so many bytes with one session. Raises UsageError."""
+        found = largest_within(self.levels, budget_bytes)
+        if found is None:
+            least = self.levels[0].total_bytes
+            raise UsageError(f"no level fits {budget_bytes:,} bytes", hint=f"the smallest one needs {least:,}")
+        return found
 
 
 def read_bundle(folder: Path) -> Bundle:
@@ -79,10 +69,10 @@ def read_bundle(folder: Path) -> Bundle:
     if not isinstance(manifest, dict):
         raise UsageError(f"`{path}` is no JSON object", hint=_HINT)
     check = _Check()
-    version = check.text(manifest, "format_version", allow=(int, float))
-    if version and version.split(".")[0] != str(_MAJOR):
+    version = check.integer(manifest, "format_version")
+    if not check.problems and version != MANIFEST_VERSION:
         raise UsageError(
-            f"`{path}` has format version {version}, this edgesdk reads {_MAJOR}.x",
+            f"`{path}` has format version {version}, this edgesdk reads {MANIFEST_VERSION}",
             hint="use the edgesdk that built it",
         )
     artifact = check.table(manifest, "artifact")
@@ -112,11 +102,11 @@ class _Check:
     def __init__(self) -> None:
         self.problems: list[str] = []
 
-    def text(self, table: Mapping[str, Any], key: str, where: str = "", allow: tuple[type, ...] = ()) -> str:
-        value = self._get(table, key, where, (str, *allow))
+    def text(self, table: Mapping[str, Any], key: str, where: str = "") -> str:
+        value = self._get(table, key, where, (str,))
         return "" if value is None else str(value)
 
-    def integer(self, table: Mapping[str, Any], key: str, where: str) -> int:
+    def integer(self, table: Mapping[str, Any], key: str, where: str = "") -> int:
         value = self._get(table, key, where, (int,))
         return 0 if value is None else int(value)
 
@@ -151,16 +141,20 @@ class _Check:
         return None
 
 
-def _levels(artifact: Mapping[str, Any], check: _Check) -> tuple[BundleLevel, ...]:
-    levels = tuple(
-        BundleLevel(
-            check.integer(entry, "level", f"artifact.levels[{n}]."),
-            check.number(entry, "rate", f"artifact.levels[{n}]."),
-            check.integer(entry, "file_bytes", f"artifact.levels[{n}]."),
-            check.integer(entry, "mapped_bytes", f"artifact.levels[{n}]."),
+def _levels(artifact: Mapping[str, Any], check: _Check) -> tuple[BundledLevel, ...]:
+    levels = []
+    for n, entry in enumerate(check.tables(artifact, "levels", "artifact.")):
+        where = f"artifact.levels[{n}]."
+        levels.append(
+            BundledLevel(
+                level=check.integer(entry, "level", where),
+                rate=check.number(entry, "rate", where),
+                file_bytes=check.integer(entry, "file_bytes", where),
+                mapped_bytes=check.integer(entry, "mapped_bytes", where),
+                total_bytes=check.integer(entry, "total_bytes", where),
+                token_bytes=check.integer(entry, "token_bytes", where),
+            )
         )
-        for n, entry in enumerate(check.tables(artifact, "levels", "artifact."))
-    )
     if not levels:
         check.problems.append("`artifact.levels` holds no level")
     return tuple(sorted(levels, key=lambda level: level.level))

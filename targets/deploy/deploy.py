@@ -41,7 +41,7 @@ def deploy(
     """Makes ROOT/NAME on the device hold the bundle's program and its artifact, or the artifact's first bytes.
 
     name: default the artifact's; level: push only what this level and all smaller ones need; budget_bytes: likewise for
-    the largest level that maps at most so many bytes
+    the largest level that these bytes hold with one session, as `edgesdk.load` has it
     Every file is whole or not there; the record is written last. Raises DeviceError, UsageError.
 
     Example:

@@ -14,12 +14,20 @@ import pytest
 from edgesdk.errors import ToolchainError, UsageError
 from edgesdk.targets import bundle as module
 from edgesdk.targets import load_profile
-from edgesdk.targets.bundle import MANIFEST_SCHEMA, BundledArtifact, BundledLevel, write_bundles
+from edgesdk.targets.bundle import BundledArtifact, write_bundles
+from edgesdk.targets.manifest import MANIFEST_SCHEMA, BundledLevel
 from edgesdk.targets.native import NativeBuild
 from edgesdk.targets.toolchain import Toolchain
 
 LEVELS = tuple(
-    BundledLevel(level=n, rate=0.5 - n / 4, file_bytes=100 + n, mapped_bytes=50 + n, total_bytes=10**9 * (n + 1))
+    BundledLevel(
+        level=n,
+        rate=0.5 - n / 4,
+        file_bytes=100 + n,
+        mapped_bytes=50 + n,
+        total_bytes=10**9 * (n + 1),
+        token_bytes=10**8 * (n + 1),
+    )
     for n in range(3)
 )
 
@@ -59,7 +67,7 @@ def profile(name="android", **changes):
 def test_the_manifest_says_what_is_there(artifact, built):
     out = artifact.path.parent
     steps = []
-    profiles = [profile(memory_bytes=4 * 10**9, memory_share=0.5), profile("jetson-orin-agx")]
+    profiles = [profile(memory_bytes=4 * 10**9, memory_share=0.5, memory_gb_per_s=24.0), profile("jetson-orin-agx")]
     manifests = write_bundles(artifact, profiles, out, lambda *step: steps.append(step))
     assert manifests == [out / "android" / "manifest.json", out / "jetson-orin-agx" / "manifest.json"]
     assert built == ["android", "jetson-orin-agx"]
@@ -68,6 +76,7 @@ def test_the_manifest_says_what_is_there(artifact, built):
     jsonschema.validate(manifest, MANIFEST_SCHEMA)
     assert (manifest["target"], manifest["abi"]) == ("android", "aarch64-linux-made")
     assert (manifest["default_budget_bytes"], manifest["default_level"]) == (2 * 10**9, 1)
+    assert manifest["limits"] == {"memory_gb_per_s": 24.0, "tokens_per_s": [240.0, 120.0, 80.0]}
     assert manifest["artifact"]["path"] == "../model.edge"
     assert manifest["artifact"]["sha256"] == hashlib.sha256(artifact.path.read_bytes()).hexdigest()
     assert manifest["artifact"]["file_bytes"] == 102

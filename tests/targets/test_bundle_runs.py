@@ -10,16 +10,16 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from arm_device import SYSROOT, find_qemu
 from bundles import CACHE, make_bundle, read_manifest
 from device_artifacts import write_tiny
 
 import edgesdk
 from edgesdk.cli import main
-from edgesdk.targets.bundle import MANIFEST_SCHEMA
+from edgesdk.targets.manifest import MANIFEST_SCHEMA
 
 pytestmark = pytest.mark.slow
 PROMPT = "Hello"
-SYSROOT = Path("/usr/aarch64-linux-gnu")
 
 
 @pytest.fixture(scope="module")
@@ -87,9 +87,7 @@ def test_the_jetson_bundle_has_the_library(jetson):
 @pytest.mark.parametrize("cpu", ["cortex-a53", "cortex-a76", "max"])
 @pytest.mark.parametrize("target", ["android", "jetson"])
 def test_edge_run_gives_this_machines_text(target, cpu, artifact, request):
-    qemu = shutil.which("qemu-aarch64-static") or shutil.which("qemu-aarch64")
-    if qemu is None:
-        pytest.skip("no qemu-aarch64-static (apt-get install qemu-user-static)")
+    qemu = find_qemu()
     if target == "jetson" and not (SYSROOT / "lib" / "ld-linux-aarch64.so.1").exists():
         pytest.skip(f"no glibc for 64-bit ARM in {SYSROOT} (apt-get install libc6-arm64-cross)")
     program = request.getfixturevalue(target) / "edge-run"

@@ -14,6 +14,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import jsonschema
 import pytest
 from device_bundle import write_bundle
 
@@ -25,6 +26,7 @@ from edgesdk.targets.connections import LocalConnection
 from edgesdk.targets.connections.push import file_sha256
 from edgesdk.targets.deploy import deploy, find_deployment, read_bundle
 from edgesdk.targets.deploy.deploy import check_fits
+from edgesdk.targets.manifest import MANIFEST_SCHEMA
 from edgesdk.targets.probe import probe
 
 
@@ -70,15 +72,26 @@ def test_a_level_is_a_prefix_that_grows_and_shrinks(named, bundle, tmp_path, cap
     assert sent == [program + sizes[0], sizes[1] - sizes[0], 0, sizes[2] - sizes[0]]
 
 
-def test_a_budget_is_the_largest_level_that_maps_no_more(bundle, tmp_path):
+def test_a_budget_means_what_it_means_for_load(bundle, tmp_path):
+    """Weights, cache and workspace: the level that is pushed is the one that `edgesdk.load` takes on the device."""
     read = read_bundle(bundle)
     connection = LocalConnection(root=str(tmp_path / "root"))
     for level in read.levels:
-        assert deploy(read, connection, budget_bytes=level.mapped_bytes).deployment.level == level.level
-    with pytest.raises(UsageError, match="no level fits"):
-        deploy(read, connection, budget_bytes=1)
+        for budget, expected in ((level.total_bytes, level.level), (level.total_bytes - 1, level.level - 1)):
+            if expected < 0:
+                continue
+            assert deploy(read, connection, budget_bytes=budget).deployment.level == expected
+            with edgesdk.load(read.artifact, budget=budget, threads=1) as model:
+                assert model.level == expected
+    with pytest.raises(UsageError, match="no level fits") as caught:
+        deploy(read, connection, budget_bytes=read.levels[0].total_bytes - 1)
+    assert f"the smallest one needs {read.levels[0].total_bytes:,}" in caught.value.hint
     with pytest.raises(UsageError, match="level 9 does not exist"):
         deploy(read, connection, level=9)
+
+
+def test_the_bundle_of_these_tests_is_one(bundle):
+    jsonschema.validate(json.loads((bundle / "manifest.json").read_text("utf-8")), MANIFEST_SCHEMA)
 
 
 def test_run_gives_the_text_of_the_python_api(named, bundle, capsys):
@@ -257,7 +270,8 @@ def test_every_mistake_of_a_manifest_is_named(out, tmp_path):
     shutil.copy(out / "model.edge", tmp_path / "model.edge")
     bundle = write_bundle(tmp_path)
     manifest = json.loads((bundle / "manifest.json").read_text())
-    del manifest["abi"], manifest["artifact"]["sha256"], manifest["artifact"]["levels"][1]["file_bytes"]
+    del manifest["abi"], manifest["artifact"]["sha256"], manifest["artifact"]["levels"][1]["total_bytes"]
+    del manifest["format_version"]
     manifest["files"] = []
     manifest["target"] = 3
     (bundle / "manifest.json").write_text(json.dumps(manifest))
@@ -266,7 +280,8 @@ def test_every_mistake_of_a_manifest_is_named(out, tmp_path):
     for part in (
         "`abi` is missing",
         "`artifact.sha256` is missing",
-        "`artifact.levels[1].file_bytes` is missing",
+        "`artifact.levels[1].total_bytes` is missing",
+        "`format_version` is missing",
         "`target` is 3",
         "`files` does not name `edge-run`",
     ):
@@ -283,8 +298,8 @@ def test_what_is_no_manifest(text, message, tmp_path):
 
 def test_a_newer_manifest(out, tmp_path):
     shutil.copy(out / "model.edge", tmp_path / "model.edge")
-    with pytest.raises(UsageError, match=r"format version 2\.0"):
-        read_bundle(write_bundle(tmp_path, format_version="2.0"))
+    with pytest.raises(UsageError, match="format version 2, this edgesdk reads 1"):
+        read_bundle(write_bundle(tmp_path, format_version=2))
 
 
 def test_devices_lists_this_machine(capsys):

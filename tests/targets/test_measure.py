@@ -6,6 +6,7 @@ import contextlib
 import csv
 import io
 import json
+import re
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from device_artifacts import edge_run
 
 from edgesdk.cli import main
 from edgesdk.errors import DeviceError, UsageError
+from edgesdk.report.operations import operation_rows
 from edgesdk.targets.connections import LocalConnection
 from edgesdk.targets.deploy import deploy, find_deployment, read_bundle
 from edgesdk.targets.measure import MEASURED_SCHEMA, Plan, here, measure_device, summary, target_profile
@@ -119,6 +121,36 @@ def test_the_page_is_whole_and_has_every_figure(measured):
         assert "not available" in text
 
 
+def test_operations(out, tmp_path, capsys):
+    """Their times are parts of the whole, in every form of the report; what was not asked for is null."""
+    arguments = ["profile", str(out / "model.edge"), "--device", "local", "--threads", "1,2", "--levels", "0,2", *QUICK]
+    page = tmp_path / "x.html"
+    assert main([*arguments, "--ops", "--html", str(page), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    jsonschema.validate(report, MEASURED_SCHEMA)
+    text = "".join(ElementTree.fromstring(page.read_text("utf-8").partition("\n")[2]).itertext())
+    for row in report["devices"][0]["results"]:
+        for phase, n_tokens in (("prefill", 8), ("decode", 4)):
+            times = row["ops"][phase]
+            assert times["tokens"] == n_tokens
+            assert 0 < sum(op["seconds"] for op in times["ops"]) <= times["seconds"]
+            products = {op["op"] for op in times["ops"] if op["bytes"]}
+            assert products >= {"qkv", "attention", "o", "gate_up", "down", "head"}
+            cells = operation_rows(times, row["read_gb_per_s"])
+            assert sum(float(line[3].rstrip("%")) for line in cells) == pytest.approx(100, abs=1)
+            assert all(line[2] in text for line in cells)
+    assert main([*arguments, "--ops"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("operations of decoding") == printed.count("operations of a prompt of 8 tokens") == 2
+    assert "level 2, cpu, 2 threads" in printed
+    assert "level 0, cpu" not in printed
+    for name in ("gate_up", "attention", "other"):
+        assert re.search(rf"^{name} +\S+ +[\d,.]+ +[\d.]+% ", printed, re.MULTILINE)
+    assert main([*arguments, "--html", str(page), "--json"]) == 0
+    assert {str(row["ops"]) for row in json.loads(capsys.readouterr().out)["devices"][0]["results"]} == {"None"}
+    assert "Operations" not in page.read_text("utf-8")
+
+
 def test_the_target_profile_is_what_was_measured(measured):
     folder, report = measured
     (device,) = report["devices"]
@@ -201,7 +233,6 @@ def test_statistics():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--ops"], "`--ops` is not available"),
         (["--device", "local", "--save-target", "x"], "--save-target needs one device"),
         (["--levels", "x"], "--levels is `x`"),
         (["--threads", "0"], "--threads is `0`"),

@@ -76,6 +76,9 @@ def test_a_profile_of_ones_own_by_its_path(tmp_path, monkeypatch):
     assert (profile.name, profile.memory_share, profile.memory_gb_per_s) == ("my-board", 0.25, 17)
     monkeypatch.chdir(tmp_path)
     assert load_profile("my-board.toml") == load_profile("./my-board.toml") == profile
+    with pytest.raises(UsageError, match="target `my-board` is unknown") as caught:
+        load_profile("my-board")
+    assert caught.value.hint.endswith("./my-board.toml")
     with pytest.raises(UsageError, match=r"my-other\.toml"):
         load_profile("my-other.toml")
     path.write_text("title = ", "utf-8")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
@@ -39,15 +40,16 @@ def print_json(value: Any, *, one_line: bool = False) -> None:
     sys.stdout.flush()
 
 
-def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
-    """A title and a table on stdout; numbers stand right, the last column left."""
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, left: str | None = None) -> None:
+    """A title and a table on stdout; numbers stand right, the column of that name (default: the last) left."""
+    left = columns[-1] if left is None else left
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=160)
     console.print(title, markup=False)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column in columns:
-        table.add_column(column, justify="left" if column == columns[-1] else "right")
+        table.add_column(column, justify="left" if column == left else "right")
     for row in rows:
         table.add_row(*row)
     console.print(table)

@@ -39,7 +39,7 @@ def deploy(
     ] = None,
     budget: Annotated[
         str | None,
-        typer.Option("--budget", help="Likewise, for the largest level that maps at most this.", show_default=False),
+        typer.Option("--budget", help="Likewise, for the largest level that runs within this.", show_default=False),
     ] = None,
     name: Annotated[
         str, typer.Option("--name", help="Its name on the device. Default: the artifact's.", show_default=False)

@@ -14,6 +14,7 @@ from edgesdk.cli.console import print_json, print_table, say, size
 from edgesdk.cli.options import Json, examples
 from edgesdk.cli.progress import StepProgress
 from edgesdk.errors import DeviceError, EdgeError, UsageError
+from edgesdk.report.operations import OPERATION_HEAD, operation_rows
 from edgesdk.targets.connections import Connection
 from edgesdk.targets.deploy import Deployment, find_deployment
 from edgesdk.targets.devices import Device, connect, find_device, list_devices
@@ -25,6 +26,7 @@ EXAMPLES = examples(
     "edgesdk profile out/model.edge --device local",
     "edgesdk profile out/android --device all --html speed.html",
     "edgesdk profile out/jetson --device orin --levels 0,4 --threads 1,4 --prompt-tokens 16,128 --json",
+    "edgesdk profile out/jetson --device orin --levels 4 --ops",
     "edgesdk profile out/jetson --device orin --save-target my-orin",
 )
 
@@ -48,7 +50,7 @@ def profile(
     prompt_tokens: Annotated[str, typer.Option("--prompt-tokens", help="Such as 16,128.")] = "128",
     decode_tokens: Annotated[int, typer.Option("--decode-tokens", min=1, help="Tokens to decode in a run.")] = 32,
     runs: Annotated[int, typer.Option("--runs", min=1, help="Runs of each measurement, warm-up apart.")] = 5,
-    ops: Annotated[bool, typer.Option("--ops", help="Time of each operation (not available yet).")] = False,
+    ops: Annotated[bool, typer.Option("--ops", help="Also where the time goes, by kind of operation.")] = False,
     csv: Annotated[Path | None, typer.Option("--csv", help="Write a CSV file.", show_default=False)] = None,
     html: Annotated[Path | None, typer.Option("--html", help="Write a page with plots.", show_default=False)] = None,
     save_target: Annotated[
@@ -61,8 +63,6 @@ def profile(
 
     The artifact must be deployed there (edgesdk deploy); on this machine an .edge file is measured where it lies.
     """
-    if ops:
-        raise UsageError("`--ops` is not available: edge-run does not time single operations", hint="leave it out")
     plan = Plan(
         levels=_integers("--levels", levels, 0),
         threads=_integers("--threads", threads, 1),
@@ -70,6 +70,7 @@ def profile(
         prompt_tokens=_integers("--prompt-tokens", prompt_tokens, 1),
         decode_tokens=decode_tokens,
         n_runs=runs,
+        ops=ops,
     )
     if save_target and (len(device) != 1 or "all" in device):
         raise UsageError("--save-target needs one device", hint="give one --device NAME")
@@ -149,7 +150,8 @@ def _write(path: Path, content: str) -> None:
 def _save_target(name: str, measured: Mapping[str, Any]) -> None:
     path = Path(name if name.endswith(".toml") else f"{name}.toml")
     write_target_profile(path, target_profile(path.stem, measured["devices"][0], measured["created"]))
-    say(f"wrote {path}")
+    shown = path if path.is_absolute() else f"./{path}"
+    say(f"wrote {path}; `edgesdk build MODEL --targets {shown} -o OUT` uses its memory and bandwidth")
 
 
 def _print_device(device: Mapping[str, Any]) -> None:
@@ -183,6 +185,19 @@ def _print_device(device: Mapping[str, Any]) -> None:
     seen = "not available" if detected is None else f"detected: {throttling['why']}" if detected else "none seen"
     typer.echo(f"temperature before {celsius[0]}, after {celsius[1]}; throttling: {seen}")
     typer.echo(f"the first measurement, done again at the end, had {throttling['repeat']:.0%} of its speed")
+    _print_operations(device["results"])
+
+
+def _print_operations(results: Sequence[Mapping[str, Any]]) -> None:
+    """Of the largest level that was measured; --json and --html have those of all."""
+    largest = max(row["level"] for row in results)
+    for row in results:
+        if row["ops"] is None or row["level"] != largest:
+            continue
+        for phase, what in (("prefill", f"a prompt of {row['prompt_tokens']} tokens"), ("decode", "decoding")):
+            title = f"\nlevel {row['level']}, {row['backend']}, {row['threads']} threads: operations of {what}"
+            rows = operation_rows(row["ops"][phase], row["read_gb_per_s"])
+            print_table(title, OPERATION_HEAD, rows, left=OPERATION_HEAD[0])
 
 
 def _speed(speed: Mapping[str, float]) -> str:

@@ -51,6 +51,10 @@ def serve(
     idle_s: Annotated[
         float, typer.Option("--idle", min=0.0, help="Seconds after which an unused session gives its memory back.")
     ] = _DEFAULT.idle_s,
+    connection_idle_s: Annotated[
+        int,
+        typer.Option("--connection-idle", min=1, help="Seconds after which a connection without a request is closed."),
+    ] = _DEFAULT.connection_idle_s,
     api_key: Annotated[
         str | None,
         typer.Option(
@@ -74,7 +78,7 @@ def serve(
     from edgesdk.serve.server import is_loopback, load_for_sessions
     from edgesdk.serve.server import serve as serve_model
 
-    limits = Limits(max_concurrent, max_waiting, parse_bytes(max_body), timeout_s, idle_s)
+    limits = Limits(max_concurrent, max_waiting, parse_bytes(max_body), timeout_s, idle_s, connection_idle_s)
     load_model = partial(
         load_for_sessions,
         path,

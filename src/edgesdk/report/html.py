@@ -13,7 +13,7 @@ __all__ = ["document", "figure", "folded", "table", "text"]
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; max-width: 76rem; margin: 2rem auto; padding: 0 1rem; }
 img { max-width: 100%; height: auto; }
-figure { margin: 1rem 0; }
+figure { margin: 1rem 0; overflow-x: auto; }
 figcaption, .note { color: #444; max-width: 60rem; }
 .warning { border-left: 4px solid #d55e00; padding-left: .75rem; max-width: 60rem; }
 .scroll { overflow-x: auto; }
@@ -22,6 +22,7 @@ caption { text-align: left; font-weight: 600; padding: .25rem 0; }
 th, td { padding: .2rem .6rem; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap; }
 th:first-child { text-align: left; }
 summary { cursor: pointer; }
+@media (max-width: 48rem) { img { max-width: none; width: 48rem; } th:first-child { white-space: normal; } }
 """  # noqa: E501
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
@@ -52,9 +53,11 @@ def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> s
     )
 
 
-def folded(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table that is opened by a click."""
-    return f"<details>\n<summary>The same figures as a table</summary>\n{table(caption, head, rows)}\n</details>"
+def folded(
+    caption: str, head: Sequence[str], rows: Iterable[Sequence[str]], summary: str = "The same figures as a table"
+) -> str:
+    """A table that is opened by a click on its summary."""
+    return f"<details>\n<summary>{text(summary)}</summary>\n{table(caption, head, rows)}\n</details>"
 
 
 def figure(picture: Path, alternative: str, caption: str) -> str:

@@ -8,7 +8,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from edgesdk.errors import EdgeError, MissingExtraError
-from edgesdk.report.html import document, figure, table, text
+from edgesdk.report.html import document, figure, folded, table, text
+from edgesdk.report.operations import OPERATION_HEAD, operation_rows
 
 __all__ = ["write_measured"]
 
@@ -21,6 +22,7 @@ def write_measured(measured: Mapping[str, Any], path: Path) -> None:
     Raises MissingExtraError without matplotlib, EdgeError when the file cannot be written.
     """
     try:
+        from edgesdk.report.bars import draw_operations
         from edgesdk.report.speeds import draw_speeds
     except ModuleNotFoundError as missing:
         if (missing.name or "").startswith("edgesdk"):
@@ -42,6 +44,12 @@ def write_measured(measured: Mapping[str, Any], path: Path) -> None:
                 "the slowest run. Left: up is faster. Right: lower right is better. Quality is what the artifact says.",
             ),
             "</section>",
+        ]
+        if all(row["ops"] is not None for device in measured["devices"] for row in device["results"]):
+            bars = Path(folder) / "operations.png"
+            draw_operations(measured["devices"], bars)
+            sections += _operations(bars)
+        sections += [
             *map(_device_section, measured["devices"]),
             _failures(measured["failures"]),
         ]
@@ -52,15 +60,43 @@ def write_measured(measured: Mapping[str, Any], path: Path) -> None:
         raise EdgeError(f"cannot write `{path}`: {error.strerror}", hint="choose another file with --html") from error
 
 
+def _operations(picture: Path) -> list[str]:
+    return [
+        "<section>\n<h2>Where the time of a decoded token goes</h2>",
+        figure(
+            picture,
+            "A bar per level in pieces of its operations, in microseconds a token. The same figures stand in the "
+            "tables of operations below.",
+            "One more run of each level, at the setting that decodes it fastest, with a clock around each operation. "
+            "“other” is what lies between them. qkv, o, gate_up, down and head read the weights, attention reads the "
+            "cache.",
+        ),
+        "</section>",
+    ]
+
+
 def _device_section(device: Mapping[str, Any]) -> str:
     return "\n".join(
         (
             f"<section>\n<h2>{text(device['name'])}</h2>",
             table("The device", ("what", "value"), _facts(device)),
             table("Measurements", _HEAD, map(_cells, device["results"])),
+            _operation_table(device["results"]),
             "</section>",
         )
     )
+
+
+def _operation_table(results: Sequence[Mapping[str, Any]]) -> str:
+    rows = [
+        (f"{row['level']}", str(row["threads"]), str(row["prompt_tokens"]), phase, *cells)
+        for row in results
+        if row["ops"] is not None
+        for phase in ("prefill", "decode")
+        for cells in operation_rows(row["ops"][phase], row["read_gb_per_s"])
+    ]
+    head = ("level", "threads", "prompt", "phase", *OPERATION_HEAD)
+    return folded("Operations", head, rows, "Operations of every measurement") if rows else ""
 
 
 def _facts(device: Mapping[str, Any]) -> Iterable[Sequence[str]]:

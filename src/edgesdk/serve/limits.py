@@ -16,6 +16,8 @@ class Limits:
     max_body_bytes: of a request
     timeout_s: from the request to the end of its answer, waiting included
     idle_s: a session that nobody used for so long gives its memory back
+    connection_idle_s: a connection without a request for so long is closed; longer than clients keep theirs (Python's
+    openai and httpx 5 s, aiohttp 15 s), so that none is closed while its client sends the next request
     """
 
     max_concurrent: int = 2
@@ -23,3 +25,4 @@ class Limits:
     max_body_bytes: int = 1 << 20
     timeout_s: float = 600.0
     idle_s: float = 300.0
+    connection_idle_s: int = 30

@@ -18,6 +18,7 @@ try:
     import uvicorn
 
     from edgesdk.serve.app import Service, create_app
+    from edgesdk.serve.connection import IdleLimitedProtocol
     from edgesdk.serve.engine import Engine
 except ModuleNotFoundError as missing:
     raise MissingExtraError(
@@ -73,8 +74,10 @@ def serve(
                 log_level="warning",
                 access_log=False,
                 server_header=False,
+                http=IdleLimitedProtocol,
                 ws="none",
                 lifespan="off",
+                timeout_keep_alive=limits.connection_idle_s,
                 timeout_graceful_shutdown=_GRACE_S,
                 limit_concurrency=2 * (limits.max_concurrent + limits.max_waiting) + 16,
             )
