@@ -129,7 +129,7 @@ def biases(module: str, roles: Sequence[str]) -> dict[str, str]:
 
 
 def projections(norm: str, module: str, roles: Sequence[str], bias: bool) -> dict[str, str]:
-    """Whole tensor names by role: `norm`; for a role as `q` MODULE.q_proj.weight, and `q_bias` where there are biases."""
+    """Whole names by role: `norm`; for a role as `q` MODULE.q_proj.weight, and `q_bias` where there are biases."""
     weights = {role: f"{module}.{role}_proj.weight" for role in roles}
     return {"norm": f"{norm}.weight", **weights, **(biases(module, roles) if bias else {})}
 

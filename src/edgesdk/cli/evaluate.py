@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -14,9 +14,6 @@ from edgesdk.cli.options import Json, examples
 from edgesdk.cli.progress import StepProgress
 from edgesdk.errors import UsageError
 from edgesdk.formats import Artifact
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 __all__ = ["EXAMPLES", "evaluate"]
 
@@ -66,7 +63,7 @@ def evaluate(
     levels = [artifact.level(index) for index in (level or range(artifact.n_available_levels))]
     length = min(window_tokens, artifact.edge["model"]["max_context"])
     windows = text_windows(text, edgesdk.load(path, level=0).tokenize, n_windows, length)
-    _check_windows(windows, artifact.edge["model"])
+    _check_tokens(int(windows.min()), int(windows.max()), windows.shape[1], artifact.edge["model"])
     stated = fingerprint(windows.tolist()) == artifact.edge["evaluation"].get("windows")
     decoder = None
     if source is not None:
@@ -119,9 +116,8 @@ def _figure(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
 
 
-def _check_windows(windows: Tensor, model: dict[str, Any]) -> None:
-    highest, length = int(windows.max()), windows.shape[1]
-    if highest >= model["vocab_size"] or int(windows.min()) < 0 or length > model["max_context"]:
+def _check_tokens(lowest: int, highest: int, length: int, model: dict[str, Any]) -> None:
+    if lowest < 0 or highest >= model["vocab_size"] or length > model["max_context"]:
         raise UsageError(
             f"the text has windows of {length} tokens with ids up to {highest}; this model takes "
             f"{model['max_context']} tokens with ids below {model['vocab_size']}",
