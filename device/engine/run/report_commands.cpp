@@ -130,6 +130,7 @@ void print_ops(const char* what, const Json& times) {
         std::printf("\n");
     };
     for (const Json& op : times["ops"]) {
+        if (op["calls"] == 0) continue;
         covered += op["seconds"].get<double>();
         line(op["op"].get<std::string>().c_str(), op["seconds"].get<double>(), op["gb_per_s"]);
     }

@@ -17,8 +17,8 @@ def operation_rows(times: Mapping[str, Any], read_gb_per_s: float) -> list[tuple
     times: `prefill` or `decode` of the `ops` of a measurement; read_gb_per_s: what the same threads read from memory
     """
     n_tokens, whole = times["tokens"], times["seconds"]
-    rows = []
-    for op in times["ops"]:
+    rows: list[tuple[str, ...]] = []
+    for op in (one for one in times["ops"] if one["calls"]):
         speed = op["gb_per_s"]
         rows.append(
             (
