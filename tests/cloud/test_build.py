@@ -29,6 +29,7 @@ from edgesdk.cloud.config import (
     preset,
 )
 from edgesdk.cloud.families import load_model
+from edgesdk.cloud.quantize import tasks
 from edgesdk.cloud.reference import Decoder
 from edgesdk.device import load
 from edgesdk.errors import ModelError, UsageError
@@ -92,6 +93,16 @@ def test_engine_and_oracle_agree_to_the_bit_at_every_level(built: Path) -> None:
     for level in range(3):
         engine = load(built, level=level).logits(tokens)
         assert np.array_equal(engine, ReferenceModel(built, level).logits(tokens))
+
+
+def test_processes_make_the_same_bytes(
+    built: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Large models quantize blocks in processes of their own, small ones in the compiler's."""
+    monkeypatch.setattr(tasks, "_ALONE_ELEMENTS", 0)
+    monkeypatch.setattr(tasks, "_quantize_some", None)  # in this process
+    again = build_model(str(checkpoint), tmp_path / "out", SMALL)
+    assert again.read_bytes() == built.read_bytes()
 
 
 def test_a_stopped_build_goes_on_and_makes_the_same_bytes(built: Path, checkpoint: Path, tmp_path: Path) -> None:
