@@ -7,7 +7,7 @@ from torch import Tensor
 
 from edgesdk.cloud.families.blocks import Attention, Block, Ssm
 from edgesdk.cloud.moments import Moments
-from edgesdk.cloud.rank.outputs import descending
+from edgesdk.cloud.rank.outputs import descending, pair_order
 from edgesdk.cloud.reference import BlockWeights
 from edgesdk.cloud.sort import AttentionOrder, MlpOrder, Order, SsmOrder
 
@@ -27,7 +27,8 @@ def rank(block: Block, weights: BlockWeights, moments: Moments) -> Order:
     o = weights["o"].square().sum(0).unflatten(0, groups).sum(1)
     values = descending(_norms(weights["v"]) * o.sqrt())
     eye = torch.eye(block.head_dim, dtype=torch.float64)
-    return AttentionOrder(descending(q * k), torch.stack([eye[:, order] for order in values]))
+    pairs = pair_order(block, q * k)
+    return AttentionOrder(pairs, torch.stack([eye[:, order] for order in values]))
 
 
 def _norms(rows: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ def rank(block: Block, weights: BlockWeights, moments: Moments) -> Order:
         return SsmOrder(descending(states.sqrt().sum(1)), descending(channels))
     if not isinstance(block, Attention):
         return MlpOrder(torch.argsort(channel_loss(weights, moments), descending=True, stable=True))
-    pairs = pair_order(block, moments)
+    pairs = pair_order(block, pair_score(block, moments))
     repeats = block.n_heads // block.n_kv_heads
     size = block.head_dim
     z = moments["z"].reshape(block.n_heads, size, block.n_heads, size)
@@ -61,14 +61,14 @@ def pair_score(block: Attention, moments: Moments) -> Tensor:
     return q * moments["k_energy"]
 
 
-def pair_order(block: Attention, moments: Moments) -> Tensor:
-    """RoPE pairs of each key/value head, most useful first. (n_kv_heads, head_dim / 2)
+def pair_order(block: Attention, scores: Tensor) -> Tensor:
+    """RoPE pairs of each key/value head, those of the highest scores first; both (n_kv_heads, head_dim / 2).
 
     With qk_norm none can be cut, and one gain serves all heads: they stay as they are.
     """
     if block.qk_norm:
         return torch.arange(block.head_dim // 2).expand(block.n_kv_heads, -1)
-    return torch.argsort(pair_score(block, moments), dim=1, descending=True, stable=True)
+    return descending(scores)
 
 
 def value_rotation(moment: Tensor, o: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from edgesdk.cloud.families.blocks import Attention, Block, Ssm
 from edgesdk.cloud.moments import Moments
-from edgesdk.cloud.rank.outputs import descending, pair_order, state_energy
+from edgesdk.cloud.rank.outputs import descending, pair_order, pair_score, state_energy
 from edgesdk.cloud.reference import BlockWeights
 from edgesdk.cloud.sort import AttentionOrder, MlpOrder, Order, SsmOrder
 
@@ -24,7 +24,7 @@ def rank(block: Block, weights: BlockWeights, moments: Moments) -> Order:
         return SsmOrder(descending(states), descending(channels))
     if not isinstance(block, Attention):
         return MlpOrder(torch.argsort(ridge_leverage(moments["hidden"]), descending=True, stable=True))
-    pairs = pair_order(block, moments)
+    pairs = pair_order(block, pair_score(block, moments))
     _, vectors = torch.linalg.eigh(moments["v"].double())  # ascending
     return AttentionOrder(pairs, vectors.flip(-1))
 
