@@ -137,7 +137,7 @@ def test_the_java_binding(artifact, bundle, java):
     assert output.splitlines()[-1] == "all checks held"
 
 
-THROWS = """
+THROWS = r"""
 #include <edge.h>
 #include <cstdio>
 #include <cstring>
