@@ -1,9 +1,13 @@
 #include "kernels/bench.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cstdlib>
 #include <functional>
+#include <new>
 #include <thread>
 
 #include "kernels/registry.h"
@@ -15,6 +19,24 @@ namespace edge {
 #undef EDGE_KERNEL
 
 namespace {
+
+// Memory in huge pages where the system gives them, as weights of artifacts have it: with small ones a thread reads less.
+template <typename T>
+struct HugePages {
+    using value_type = T;
+    static constexpr size_t kPage = 2 << 20;
+    T* allocate(size_t n) {
+        const size_t bytes = (n * sizeof(T) + kPage - 1) / kPage * kPage;
+        void* memory = std::aligned_alloc(kPage, bytes);
+        if (!memory) throw std::bad_alloc();
+#ifdef MADV_HUGEPAGE
+        madvise(memory, bytes, MADV_HUGEPAGE);  // a wish
+#endif
+        return static_cast<T*>(memory);
+    }
+    void deallocate(T* memory, size_t) { std::free(memory); }
+    bool operator==(const HugePages&) const { return true; }
+};
 
 // One thing to measure. `pass` does the share of thread i out of n; bytes and macs count one pass of all threads.
 struct Work {
@@ -61,7 +83,7 @@ int64_t share(int64_t n_items, int i, int n) { return n_items * i / n; }
 struct Data {
     int64_t memory_bytes;
     int n_threads;
-    std::vector<uint8_t> weights;
+    std::vector<uint8_t, HugePages<uint8_t>> weights;
     std::vector<int8_t> codes;
     std::vector<float> floats, more, outputs;
     std::vector<int32_t> sums;
