@@ -9,14 +9,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgesdk.cloud.families.blocks import Attention, Block, Mlp, ModelConfig
-from edgesdk.cloud.families.dense import projections
+from edgesdk.cloud.families.dense import projections, read_shape
 from edgesdk.cloud.families.fields import Fields
 from edgesdk.cloud.families.mamba2 import mixer
 from edgesdk.cloud.families.rope import rope_frequencies
 
 __all__ = ["bamba_config"]
 
-_SIZE_MULTIPLE = 8  # of d_model, head_dim and the MLP's width: columns of a panel (SPEC.md 4.1)
 _ROTATED = 0.5  # of a head, where the configuration does not say
 _MIXER = {
     "heads": "mamba_n_heads",
@@ -31,18 +30,8 @@ _NO_ROTATION: tuple[tuple[float, ...], float] = ((), 1.0)
 def bamba_config(config: Mapping[str, Any]) -> ModelConfig:
     """The blocks that a Bamba configuration describes. Raises ModelError with every problem it finds."""
     fields = Fields(_with_head_size(config))
-    d_model = fields.size("hidden_size", multiple=_SIZE_MULTIPLE)
-    n_heads = fields.size("num_attention_heads")
-    head_dim = fields.size("head_dim", d_model // n_heads, multiple=_SIZE_MULTIPLE)
-    n_kv_heads = fields.size("num_key_value_heads", n_heads)
-    width = fields.size("intermediate_size", multiple=_SIZE_MULTIPLE)
-    vocab_size = fields.size("vocab_size")
-    n_layers = fields.size("num_hidden_layers")
-    max_context = fields.size("max_position_embeddings", 262144)
-    norm_eps = fields.positive("rms_norm_eps", 1e-5)
-    fields.require(
-        n_heads % n_kv_heads == 0, f"num_key_value_heads ({n_kv_heads}) does not divide num_attention_heads ({n_heads})"
-    )
+    shape = read_shape(fields, max_context=262144, norm_eps=1e-5)
+    head_dim = shape.head_dim
     activation = fields.choice("hidden_act", ("silu",))
     rotary = config.get("rope_parameters") or {}
     share = rotary.get("partial_rotary_factor") or config.get("partial_rotary_factor") or _ROTATED
@@ -56,15 +45,15 @@ def bamba_config(config: Mapping[str, Any]) -> ModelConfig:
     mixer(fields, _MIXER, "", "", "", bias="mamba_proj_bias", conv_bias="mamba_conv_bias")
     fields.finish()
     blocks: list[Block] = []
-    for i in range(n_layers):
+    for i in range(shape.n_layers):
         layer = f"model.layers.{i}"
         norm = f"{layer}.input_layernorm"
         if i in attention:
             blocks.append(
                 Attention(
                     name=f"blk.{i}.attn",
-                    n_heads=n_heads,
-                    n_kv_heads=n_kv_heads,
+                    n_heads=shape.n_heads,
+                    n_kv_heads=shape.n_kv_heads,
                     head_dim=head_dim,
                     softmax_scale=head_dim**-0.5,
                     inv_freq=(*inv_freq, *(0.0,) * (head_dim // 2 - len(inv_freq))),
@@ -78,14 +67,14 @@ def bamba_config(config: Mapping[str, Any]) -> ModelConfig:
             blocks.append(mixer(fields, _MIXER, f"blk.{i}.ssm", layer, "mamba", *flags, norm="input_layernorm"))
         roles, mlp_bias = ("gate", "up", "down"), bool(config.get("mlp_bias"))
         sources = projections(f"{layer}.pre_ff_layernorm", f"{layer}.feed_forward", roles, mlp_bias)
-        blocks.append(Mlp(name=f"blk.{i}.mlp", width=width, activation=activation, sources=sources))
+        blocks.append(Mlp(name=f"blk.{i}.mlp", width=shape.width, activation=activation, sources=sources))
     return ModelConfig(
         family="bamba",
         name="",
-        d_model=d_model,
-        vocab_size=vocab_size,
-        max_context=max_context,
-        norm_eps=norm_eps,
+        d_model=shape.d_model,
+        vocab_size=shape.vocab_size,
+        max_context=shape.max_context,
+        norm_eps=shape.norm_eps,
         embedding_scale=1.0,
         tied_head=bool(config.get("tie_word_embeddings", False)),
         blocks=tuple(blocks),

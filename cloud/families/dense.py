@@ -67,9 +67,14 @@ class Layer:
 
 
 def read_shape(
-    fields: Fields, *, head_dim: int | None = None, n_kv_heads: int | None = None, max_context: int | None = None
+    fields: Fields,
+    *,
+    head_dim: int | None = None,
+    n_kv_heads: int | None = None,
+    max_context: int | None = None,
+    norm_eps: float = 1e-6,
 ) -> Shape:
-    """The sizes of a configuration; head_dim, n_kv_heads, max_context: for fields that are absent.
+    """The sizes of a configuration; head_dim, n_kv_heads, max_context, norm_eps: for fields that are absent.
 
     By default a head has hidden_size / n_heads elements, and there are as many key/value heads as query heads.
     """
@@ -84,7 +89,7 @@ def read_shape(
         vocab_size=fields.size("vocab_size"),
         n_layers=fields.size("num_hidden_layers"),
         max_context=fields.size("max_position_embeddings", max_context),
-        norm_eps=fields.positive("rms_norm_eps", 1e-6),
+        norm_eps=fields.positive("rms_norm_eps", norm_eps),
     )
     fields.require(
         n_heads % shape.n_kv_heads == 0,

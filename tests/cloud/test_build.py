@@ -12,6 +12,7 @@ import pytest
 import torch
 from reference_model import ReferenceModel
 from safetensors.numpy import load_file, save_file
+from small_builds import SMALL
 from tiny_llama import VARIANTS, write_tiny_llama, write_tokenizer
 
 from edgesdk.cloud.allocate import METHODS as ALLOCATE
@@ -19,13 +20,9 @@ from edgesdk.cloud.build import build_model
 from edgesdk.cloud.checkpoint import open_checkpoint
 from edgesdk.cloud.config import (
     AllocateConfig,
-    BuildConfig,
-    CalibrateConfig,
-    EvaluateConfig,
     QuantizeConfig,
     RankConfig,
     RecoverConfig,
-    TuneConfig,
     preset,
 )
 from edgesdk.cloud.families import load_model
@@ -34,13 +31,6 @@ from edgesdk.cloud.reference import Decoder
 from edgesdk.device import load
 from edgesdk.errors import ModelError, UsageError
 from edgesdk.formats import Artifact, verify_artifact
-
-SMALL = BuildConfig(
-    calibrate=CalibrateConfig(n_windows=16, window_tokens=64),
-    allocate=AllocateConfig(n_windows=2, window_tokens=32, max_rate=0.4, step=0.2),
-    tune=TuneConfig(wide_share=0.2, wide_windows=4),
-    evaluate=EvaluateConfig(n_windows=2, window_tokens=48),
-)
 
 
 @pytest.fixture(scope="module")

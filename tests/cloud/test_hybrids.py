@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 from reference_model import ReferenceModel
+from small_builds import SMALL, opened
 from tiny_hybrids import VARIANTS, write_tiny_hybrid
 
 from edgesdk.cloud.build import build_model
 from edgesdk.cloud.check import check_unchanged
 from edgesdk.cloud.checkpoint import open_checkpoint
-from edgesdk.cloud.config import AllocateConfig, BuildConfig, CalibrateConfig, EvaluateConfig, TuneConfig
 from edgesdk.cloud.families import find_family, load_model, unused_tensors
 from edgesdk.cloud.families.blocks import Attention, Mlp, Ssm
 from edgesdk.cloud.moments import MomentsAccumulator
@@ -26,20 +26,6 @@ from edgesdk.cloud.sort import sort_block
 from edgesdk.device import load
 from edgesdk.errors import ModelError
 from edgesdk.formats import Artifact, verify_artifact
-
-SMALL = BuildConfig(
-    calibrate=CalibrateConfig(n_windows=16, window_tokens=64),
-    allocate=AllocateConfig(n_windows=2, window_tokens=32, max_rate=0.4, step=0.2),
-    tune=TuneConfig(wide_share=0.2, wide_windows=4),
-    evaluate=EvaluateConfig(n_windows=2, window_tokens=48),
-)
-
-
-def opened(folder: Path) -> Decoder:
-    checkpoint = open_checkpoint(str(folder))
-    decoder = Decoder.open(checkpoint, load_model(checkpoint))
-    blocks = [decoder.block_weights(i) for i in range(len(decoder.config.blocks))]
-    return replace(decoder, block_weights=lambda i: blocks[i])
 
 
 @pytest.mark.parametrize("variant", list(VARIANTS))

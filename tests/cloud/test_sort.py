@@ -6,14 +6,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from small_builds import collected, opened
 from tiny_llama import write_tiny_llama
 
 from edgesdk.cloud.allocate.curves import loss_shape, prefix_errors
 from edgesdk.cloud.check import check_unchanged
-from edgesdk.cloud.checkpoint import open_checkpoint
-from edgesdk.cloud.families import load_model
 from edgesdk.cloud.families.blocks import Attention, Mlp
-from edgesdk.cloud.moments import SINK_TOKENS, Moments, MomentsAccumulator
+from edgesdk.cloud.moments import SINK_TOKENS, Moments
 from edgesdk.cloud.rank import METHODS
 from edgesdk.cloud.rank.outputs import channel_loss, value_rotation
 from edgesdk.cloud.rank.uniql import ridge_leverage
@@ -27,11 +26,7 @@ from edgesdk.errors import ModelError
 def decoder(tmp_path_factory: pytest.TempPathFactory) -> Decoder:
     folder = tmp_path_factory.mktemp("sort") / "model"
     write_tiny_llama(folder, attention_bias=True)
-    checkpoint = open_checkpoint(str(folder))
-    config = load_model(checkpoint)
-    decoder = Decoder.open(checkpoint, config)
-    blocks = [decoder.block_weights(i) for i in range(len(config.blocks))]
-    return replace(decoder, block_weights=lambda i: blocks[i])
+    return opened(folder)
 
 
 @pytest.fixture(scope="module")
@@ -41,14 +36,7 @@ def tokens(decoder: Decoder) -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def moments(decoder: Decoder, tokens: torch.Tensor) -> list[Moments]:
-    found, x = [], decoder.embed(tokens)
-    for index, block in enumerate(decoder.config.blocks):
-        accumulator = MomentsAccumulator()
-        out = run_block(block, decoder.block_weights(index), x, decoder.config.norm_eps, accumulator.tap)
-        accumulator.see_residual(x, out)
-        found.append(accumulator.finish())
-        x = out
-    return found
+    return collected(decoder, tokens)
 
 
 def sorted_decoder(decoder: Decoder, moments: list[Moments], method: str, kinds: tuple[type, ...]) -> Decoder:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from reference_model import ReferenceModel
+from small_builds import SMALL, collected, opened
 from tiny_mamba import VARIANTS, tiny_mamba, write_tiny_mamba
 from torch.nn import functional as F
 
@@ -20,10 +21,6 @@ from edgesdk.cloud.build import build_model
 from edgesdk.cloud.check import check_unchanged
 from edgesdk.cloud.checkpoint import open_checkpoint
 from edgesdk.cloud.config import (
-    AllocateConfig,
-    BuildConfig,
-    CalibrateConfig,
-    EvaluateConfig,
     QuantizeConfig,
     RecoverConfig,
     TuneConfig,
@@ -40,20 +37,6 @@ from edgesdk.device import load
 from edgesdk.errors import ModelError
 from edgesdk.formats import Artifact, verify_artifact
 
-SMALL = BuildConfig(
-    calibrate=CalibrateConfig(n_windows=16, window_tokens=64),
-    allocate=AllocateConfig(n_windows=2, window_tokens=32, max_rate=0.4, step=0.2),
-    tune=TuneConfig(wide_share=0.2, wide_windows=4),
-    evaluate=EvaluateConfig(n_windows=2, window_tokens=48),
-)
-
-
-def opened(folder: Path) -> Decoder:
-    checkpoint = open_checkpoint(str(folder))
-    decoder = Decoder.open(checkpoint, load_model(checkpoint))
-    blocks = [decoder.block_weights(i) for i in range(len(decoder.config.blocks))]
-    return replace(decoder, block_weights=lambda i: blocks[i])
-
 
 @pytest.fixture(scope="module", params=["plain", "biases", "one_group"])
 def decoder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Decoder:
@@ -69,14 +52,7 @@ def tokens(decoder: Decoder) -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def moments(decoder: Decoder, tokens: torch.Tensor) -> list[Moments]:
-    found, x = [], decoder.embed(tokens)
-    for index, block in enumerate(decoder.config.blocks):
-        accumulator = MomentsAccumulator()
-        out = run_block(block, decoder.block_weights(index), x, decoder.config.norm_eps, accumulator.tap)
-        accumulator.see_residual(x, out)
-        found.append(accumulator.finish())
-        x = out
-    return found
+    return collected(decoder, tokens)
 
 
 def mixers(decoder: Decoder) -> list[tuple[Ssm, dict[str, torch.Tensor]]]:
