@@ -13,7 +13,7 @@ inline __m256i add_pairs(__m256i sums, __m256i pairs) {
 // there first.
 struct NarrowDot {
     static constexpr int kFlip = 32;
-    static constexpr int kAhead = 4096;
+    static constexpr int kAhead = 2048;
     static __m256i prepare(__m256i w) { return w; }
     static __m256i add(__m256i sums, __m256i w, __m256i a, __m256i w2, __m256i a2) {
         return add_pairs(sums, _mm256_add_epi16(_mm256_maddubs_epi16(w, a), _mm256_maddubs_epi16(w2, a2)));
