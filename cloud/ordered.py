@@ -9,9 +9,9 @@ from typing import Generic, TypeVar
 from torch import Tensor
 
 from edgesdk.cloud.calibrate import Calibration
-from edgesdk.cloud.order import Order, block_order
+from edgesdk.cloud.order import block_order
 from edgesdk.cloud.reference import BlockWeights, Decoder
-from edgesdk.cloud.sort import sort_block, sort_moments
+from edgesdk.cloud.sort import Order, sort_block, sort_moments
 
 __all__ = ["SortedModel"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -41,7 +42,7 @@ def connected(address: str | None) -> Iterator[Executor]:
     if address != AUTO:
         _check_reachable(address)
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, RuntimeError, ValueError) as error:  # ConnectionError is an OSError
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise EdgeError(

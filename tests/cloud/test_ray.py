@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from tiny_llama import write_tiny_llama
 from edgesdk.cli import main
 from edgesdk.cli.options import with_values
 from edgesdk.cloud.build import build_model
+from edgesdk.cloud.config import AllocateConfig, CalibrateConfig, EvaluateConfig, TuneConfig
 from edgesdk.cloud.quantize import tasks
 from edgesdk.cloud.tasks import ModelFiles, open_executor
 from edgesdk.errors import EdgeError, MissingExtraError, ModelError, UsageError
@@ -27,6 +29,14 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
+
+CONFIG = replace(  # little but what tasks do
+    SMALL,
+    calibrate=CalibrateConfig(n_windows=4, window_tokens=32),
+    allocate=AllocateConfig(method="uniform", max_rate=0.3, step=0.3),
+    tune=TuneConfig(wide_share=0.0, n_epochs=0),
+    evaluate=EvaluateConfig(n_windows=1, window_tokens=32),
+)
 
 
 @pytest.fixture(scope="module")
@@ -50,14 +60,14 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def built(checkpoint: Path) -> Path:
-    return build_model(str(checkpoint), checkpoint.parent / "local", SMALL)
+    return build_model(str(checkpoint), checkpoint.parent / "local", CONFIG)
 
 
 def test_a_cluster_makes_the_same_bytes_in_its_workers(
     built: Path, checkpoint: Path, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(checkpoint.parent)  # nodes have another working directory: a relative path must do
-    path = build_model("model", tmp_path, SMALL, ray=address)
+    path = build_model("model", tmp_path, CONFIG, ray=address)
     assert path.read_bytes() == built.read_bytes()
     assert not ray.is_initialized()
 
@@ -75,7 +85,7 @@ def test_a_worker_that_is_killed_is_replaced_and_the_bytes_are_the_same(
 ) -> None:
     marker = tmp_path / "killed"
     monkeypatch.setattr(tasks, "_quantize", ray_tasks.KilledOnce(tasks._quantize, marker))
-    path = build_model(str(checkpoint), tmp_path / "out", SMALL, ray=address)
+    path = build_model(str(checkpoint), tmp_path / "out", CONFIG, ray=address)
     killed = int(marker.read_text())
     assert killed != os.getpid()
     assert not Path(f"/proc/{killed}").exists()
@@ -106,7 +116,7 @@ def test_an_address_without_a_cluster_is_one_clear_error(
     wrong: str, error: type[EdgeError], checkpoint: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(error, match=f"`{wrong}`") as raised:
-        build_model(str(checkpoint), tmp_path / "out", SMALL, ray=wrong)
+        build_model(str(checkpoint), tmp_path / "out", CONFIG, ray=wrong)
     assert raised.value.hint
     assert not (tmp_path / "out").exists()
 
@@ -116,7 +126,7 @@ def test_without_the_package_the_extra_is_named(
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtraError, match="ray"):
-        build_model(str(checkpoint), tmp_path / "out", SMALL, ray="auto")
+        build_model(str(checkpoint), tmp_path / "out", CONFIG, ray="auto")
     assert main(["build", str(checkpoint), "-o", str(tmp_path / "out"), "--ray"]) == 1
     assert "pip install 'edgesdk[ray]'" in capsys.readouterr().err
 
