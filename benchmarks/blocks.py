@@ -27,6 +27,8 @@ from edgesdk.cloud.quantize.tasks import quantize_blocks
 from edgesdk.cloud.reference import Decoder
 from edgesdk.cloud.sizes import LevelPlan, full_allocation, model_weights
 from edgesdk.cloud.stored import StoredWeights, codes_name, save_codes
+from edgesdk.cloud.tasks import ModelFiles
+from edgesdk.cloud.tasks.local import LocalExecutor
 from edgesdk.cloud.tokenizer import import_tokenizer, to_tokenizers
 from edgesdk.cloud.tune import Student, tune_scales
 from edgesdk.cloud.workdir import WorkDirectory, fingerprint
@@ -70,11 +72,13 @@ class Blocks:
         wanted = [(index, role, bits) for index, role in plan.weight_bits(model) if index is not None]
         with StepProgress() as progress:
             quantize_blocks(
-                str(self.subject.source),
+                ModelFiles.of(str(self.subject.source)),
+                model,
                 self.config,
                 self.calibration,
                 self.weights.codes,
                 wanted,
+                LocalExecutor(),
                 lambda done, total: progress(f"quantize to {bits} bits", done, total),
             )
         for name in model_weights(model):

@@ -20,6 +20,7 @@ from edgesdk.cloud.config import BuildConfig
 from edgesdk.cloud.evaluate import evaluate_levels
 from edgesdk.cloud.families import load_model
 from edgesdk.cloud.families.blocks import ModelConfig
+from edgesdk.cloud.order import rank_blocks
 from edgesdk.cloud.ordered import SortedModel
 from edgesdk.cloud.pack import BlockVectors, write_artifact
 from edgesdk.cloud.quantize import METHODS as QUANTIZE
@@ -33,6 +34,7 @@ from edgesdk.cloud.repair import level_biases
 from edgesdk.cloud.sample import sample_windows
 from edgesdk.cloud.sizes import LevelPlan, PackedSizes, full_allocation, model_weights
 from edgesdk.cloud.stored import StoredWeights, codes_name, save_codes
+from edgesdk.cloud.tasks import Executor, ModelFiles, open_executor
 from edgesdk.cloud.tokenizer import ArtifactTokenizer, import_tokenizer, to_tokenizers
 from edgesdk.cloud.tune import WIDE_BITS, Student, recover_levels, tune_scales, widen
 from edgesdk.cloud.workdir import WorkDirectory, fingerprint, write_json
@@ -55,6 +57,7 @@ def build_model(
     *,
     work: Path | None = None,
     progress: Progress | None = None,
+    ray: str | None = None,
 ) -> Path:
     """Compiles a model and returns the path of the artifact, OUT/model.edge; every figure goes into OUT/build.json.
 
@@ -63,21 +66,30 @@ def build_model(
     model: a Hugging Face folder, `hf:org/name`, a GGUF file or `smollm2`
     work: where finished steps are kept so that a broken build resumes; OUT/work by default
     progress: called with (step, done, total)
-    Raises ModelError (the model cannot be compiled), UsageError (unknown method) and EdgeError (nowhere to write).
+    ray: address of a Ray cluster on which blocks are ranked and quantized, `auto` for the one that runs on this
+        machine; None: this machine does all. The artifact is the same.
+    Raises ModelError (the model cannot be compiled), UsageError (unknown method) and EdgeError (nowhere to write, or
+    no cluster).
     """
     config = config or BuildConfig()
     out = Path(out)
     _check_config(config)
-    out.mkdir(parents=True, exist_ok=True)
-    root = work or out / "work"
-    steps = _Steps(progress)
+    with open_executor(ray) as executor:
+        out.mkdir(parents=True, exist_ok=True)
+        return _build(model, out, config, work or out / "work", _Steps(progress), executor)
+
+
+def _build(model: str, out: Path, config: BuildConfig, root: Path, steps: _Steps, executor: Executor) -> Path:
+    """The steps, in their order."""
 
     with steps.timed("read"):
         checkpoint = open_checkpoint(model)
         model_config = load_model(checkpoint)
         tokenizer = import_tokenizer(checkpoint.tokenizer_files, chat_template=checkpoint.chat_template)
-        source = Decoder.open(checkpoint, model_config)
         _check_vocabulary(tokenizer, model_config)
+        files = ModelFiles.of(model)
+        whole = WorkDirectory(root, "model", fingerprint(_CODE_VERSION, checkpoint.source.sha256))
+        source = Decoder.open(checkpoint, model_config, whole)
         given = [] if config.calibrate.text == "self" else [file_sha256(Path(config.calibrate.text))]
         key = [_CODE_VERSION, checkpoint.source.sha256, config.calibrate, *given]
     with steps.timed("sample"):
@@ -86,6 +98,7 @@ def build_model(
         moments_work = WorkDirectory(root, "moments", fingerprint(key))
         calibration = collect_moments(source, windows, moments_work, steps.report("calibrate"))
     with steps.timed("sort"):
+        rank_blocks(files, model_config, calibration, config.rank.method, executor, steps.report("sort"))
         ordered = SortedModel(source, calibration, config.rank.method)
         differences = check_unchanged(source, ordered.sort, evaluation[:1, :_CHECK_TOKENS])
     key = [*key, config.rank, config.quantize.method, config.quantize.group, config.quantize.damping]
@@ -95,7 +108,8 @@ def build_model(
     def quantized(step: str, plans: Sequence[LevelPlan]) -> None:
         """Makes the codes of every weight that the plans use and that no earlier step made."""
         wanted = dict.fromkeys(version for plan in plans for version in _versions(model_config, plan))
-        quantize_blocks(model, config, calibration, weights.codes, wanted, steps.report(step))
+        ordered.forget()
+        quantize_blocks(files, model_config, config, calibration, weights.codes, wanted, executor, steps.report(step))
         _quantize_model(config, source, calibration, weights.codes, plans)
 
     with steps.timed("quantize"):
@@ -130,6 +144,7 @@ def build_model(
         metadata = artifact_metadata(checkpoint, tokenizer, config, evaluation)
         parts.write(draft, metadata, level_records(sizes, ladder, None))
     with steps.timed("evaluate"):
+        ordered.forget()
         top = len(ladder) - 1
         measured, perplexity = evaluate_levels(
             draft, [*range(top + 1), top], evaluation, source, steps.report("evaluate"), [*[8] * (top + 1), 16]

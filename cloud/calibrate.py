@@ -18,7 +18,7 @@ from edgesdk.cloud.sample import sample_windows
 from edgesdk.cloud.workdir import WorkDirectory, write_json
 from edgesdk.errors import ModelError
 
-__all__ = ["Calibration", "collect_moments", "save_windows", "text_windows", "windows_for"]
+__all__ = ["Calibration", "collect_moments", "moments_name", "save_windows", "text_windows", "windows_for"]
 
 Progress = Callable[[int, int], None]
 
@@ -36,12 +36,17 @@ class Calibration:
 
     def moments(self, index: int) -> Moments:
         """Moments of one block."""
-        tensors, fields = self.work.load(f"moments-{index:03d}.safetensors")
+        tensors, fields = self.work.load(moments_name(index))
         return Moments(tensors, fields["similarity"])
 
     def head_moment(self) -> Tensor:
         """E[x x^T] of what the head reads, (d_model, d_model)."""
         return self.work.load(_HEAD)[0]["input"]
+
+
+def moments_name(index: int) -> str:
+    """Name of a block's moments in a work directory."""
+    return f"moments-{index:03d}.safetensors"
 
 
 def windows_for(
@@ -102,25 +107,25 @@ def collect_moments(
 ) -> Calibration:
     """Runs the windows through the model once and stores every block's moments; finished blocks are not redone.
 
-    One block's weights and moments are in memory at a time, beside the residual stream of all windows.
+    One block's weights and moments are in memory at a time, beside the residual stream of all windows: before the
+    layer, and now.
     """
     blocks = decoder.config.blocks
     x = decoder.embed(windows)
-    layer_input = x
+    layer_input = x.clone()
     similarity: list[float] = []
     batch = max(1, _BATCH_TOKENS // windows.shape[1])
     for index, block in enumerate(blocks):
         weights = decoder.block_weights(index)
-        name = f"moments-{index:03d}.safetensors"
+        name = moments_name(index)
         accumulator = None if work.has(name) else MomentsAccumulator()
         tap = accumulator.tap if accumulator else None
-        parts = []
         for part in x.split(batch):
             out = run_block(block, weights, part, decoder.config.norm_eps, tap)
             if accumulator:
                 accumulator.see_residual(part, out)
-            parts.append(out)
-        x = torch.cat(parts)
+            part.copy_(out)
+        del weights
         if not torch.isfinite(x).all():
             raise ModelError(
                 f"{block.name} gives values that are not finite",
@@ -129,9 +134,10 @@ def collect_moments(
         if accumulator:
             moments = accumulator.finish()
             work.save(name, moments.tensors, {"similarity": moments.similarity})
+            del moments, accumulator, tap
         if index + 1 == len(blocks) or _layer(blocks[index + 1].name) != _layer(block.name):
             similarity.append(float(torch.cosine_similarity(layer_input, x, dim=-1).mean()))
-            layer_input = x
+            layer_input.copy_(x)
         if progress:
             progress(index + 1, len(blocks))
     if not work.has(_HEAD):

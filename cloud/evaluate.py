@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,7 +14,12 @@ from torch import Tensor
 
 from edgesdk.cloud.reference import Decoder
 
+if TYPE_CHECKING:
+    from edgesdk.device import Model
+
 __all__ = ["LevelQuality", "evaluate_levels"]
+
+_SESSION_BYTES = 1 << 28  # of caches of levels that are open at once
 
 
 @dataclass(frozen=True)
@@ -41,34 +47,31 @@ def evaluate_levels(
 
     Returns the levels' quality and the source's perplexity. Every position but the last of a window is scored.
     """
-    from edgesdk.device import load
-
     caches = kv_bits or [8] * len(levels)
-    models = [
-        load(path, level=level, context=windows.shape[1], kv_bits=bits, verify="off")
-        for level, bits in zip(levels, caches, strict=True)
-    ]
     losses, divergences, agreements = (np.zeros(len(levels)) for _ in range(3))
-    source_loss, n_scored = 0.0, 0
-    for index, window in enumerate(windows):
-        target = window[1:]
-        n_scored += len(target)
-        own = source.forward(window[None])[0, :-1].log_softmax(-1) if source is not None else None
-        if own is not None:
-            source_loss -= float(own.gather(1, target[:, None]).sum())
-            probability = own.exp()
-            entropy = float((probability * own).sum())
-        for i, model in enumerate(models):
-            logits = torch.from_numpy(model.logits(window.tolist()))[:-1]
-            normalizer = logits.logsumexp(-1)
-            losses[i] += float((normalizer - logits.gather(1, target[:, None])[:, 0]).double().sum())
-            if own is not None:
-                divergences[i] += entropy - float((probability * logits).sum() - normalizer.sum())
-                agreements[i] += float((own.argmax(-1) == logits.argmax(-1)).sum())
-            if progress:
-                progress(index * len(models) + i + 1, len(windows) * len(models))
-    for model in models:
-        model.close()
+    source_loss, n_scored = 0.0, windows[:, 1:].numel()
+    states = None if source is None else source.final_states(windows, 1)
+    done = 0
+    for first, models in _opened(path, levels, caches, windows.shape[1]):
+        for index, window in enumerate(windows):
+            target = window[1:]
+            own = None
+            if source is not None and states is not None:
+                own = source.logits(states[index])[:-1].log_softmax(-1)
+                probability = own.exp()
+                entropy = float((probability * own).sum())
+                if first == 0:
+                    source_loss -= float(own.gather(1, target[:, None]).sum())
+            for i, model in enumerate(models, first):
+                logits = torch.from_numpy(model.logits(window.tolist()))[:-1]
+                normalizer = logits.logsumexp(-1)
+                losses[i] += float((normalizer - logits.gather(1, target[:, None])[:, 0]).double().sum())
+                if own is not None:
+                    divergences[i] += entropy - float((probability * logits).sum() - normalizer.sum())
+                    agreements[i] += float((own.argmax(-1) == logits.argmax(-1)).sum())
+                done += 1
+                if progress:
+                    progress(done, len(windows) * len(levels))
     known = source is not None
     quality = [
         LevelQuality(
@@ -80,3 +83,23 @@ def evaluate_levels(
         for i, level in enumerate(levels)
     ]
     return quality, math.exp(source_loss / n_scored) if known else None
+
+
+def _opened(
+    path: Path, levels: Sequence[int], kv_bits: Sequence[int], context: int
+) -> Iterator[tuple[int, list[Model]]]:
+    """Opens as many levels at once as _SESSION_BYTES have room for, and closes them: (place of the first, models)."""
+    from edgesdk.device import load
+
+    models: list[Model] = []
+    first = n_bytes = 0
+    for place, (level, bits) in enumerate(zip(levels, kv_bits, strict=True)):
+        model = load(path, level=level, context=context, kv_bits=bits, verify="off")
+        needs = model.estimate(level, context)
+        n_bytes += needs.kv_bytes + needs.workspace_bytes
+        models.append(model)
+        if n_bytes > _SESSION_BYTES or place + 1 == len(levels):
+            yield first, models
+            for opened in models:
+                opened.close()
+            first, n_bytes, models = place + 1, 0, []

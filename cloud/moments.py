@@ -80,15 +80,13 @@ class MomentsAccumulator:
         self._similarity += float(torch.cosine_similarity(before, after, dim=-1).sum())
 
     def finish(self) -> Moments:
-        """The moments per token."""
-        tensors = {
-            name: total / (self._n_mean_tokens if name.endswith("_mean") else self._n_tokens)
-            for name, total in self._sums.items()
-        }
-        return Moments(tensors, self._similarity / self._n_tokens)
+        """The moments per token; the sums become them."""
+        for name, total in self._sums.items():
+            total /= self._n_mean_tokens if name.endswith("_mean") else self._n_tokens
+        return Moments(self._sums, self._similarity / self._n_tokens)
 
     def _add(self, name: str, value: Tensor) -> None:
         if name in self._sums:
             self._sums[name] += value
         else:
-            self._sums[name] = value.clone()
+            self._sums[name] = value

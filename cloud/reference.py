@@ -9,7 +9,7 @@ up_bias like their weights without d_model. Those of a state-space mixer: see `s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -20,6 +20,7 @@ from edgesdk.cloud.attention import attend, softcapped
 from edgesdk.cloud.families.blocks import NORMS, Attention, Block, Mlp, ModelConfig, Source, Ssm
 from edgesdk.cloud.products import Tap, multiply, see
 from edgesdk.cloud.ssm import load_ssm, mask_ssm, run_ssm, slice_ssm
+from edgesdk.cloud.workdir import WorkDirectory
 
 __all__ = [
     "MATRICES",
@@ -39,6 +40,8 @@ MATRICES = ("q", "k", "v", "o", "gate", "up", "down", "z", "x", "b", "c", "out")
 """Names of the weights that are multiplied with activations; the others are vectors."""
 
 BlockWeights = Mapping[str, Tensor]
+
+_HEAD_ROWS = 4096  # that are widened at once
 
 
 class TensorSource(Protocol):
@@ -219,11 +222,21 @@ def _mlp(block: Mlp, weights: BlockWeights, x: Tensor, tap: Tap | None) -> Tenso
     return multiply(see(tap, "hidden", hidden), weights["down"])
 
 
+def _double(weights: BlockWeights) -> BlockWeights:
+    """The weights in float64; one tensor after the other is let go of."""
+    out = dict(weights)
+    del weights
+    for name in out:
+        out[name] = out[name].double()
+    return out
+
+
 @dataclass(frozen=True)
 class Decoder:
     """A whole model: embeddings, a way to get each block's weights, final norm and head.
 
     block_weights: weights by block index; they may be read lazily, so that one block is in memory at a time.
+    embedding and head may be in another dtype than the model computes in, which is that of final_norm.
     """
 
     config: ModelConfig
@@ -233,10 +246,20 @@ class Decoder:
     block_weights: Callable[[int], BlockWeights]
 
     @classmethod
-    def open(cls, source: TensorSource, config: ModelConfig) -> Decoder:
-        """The source model, blocks read from the checkpoint when they are needed."""
-        embedding = source.tensor(config.sources["embed"])
-        head = embedding if config.tied_head else source.tensor(config.sources["head"])
+    def open(cls, source: TensorSource, config: ModelConfig, work: WorkDirectory | None = None) -> Decoder:
+        """The source model, blocks read from the checkpoint when they are needed.
+
+        work: where embedding and head are put into files that are mapped; None: they are in memory
+        """
+
+        def whole(role: str) -> Tensor:
+            def read() -> Tensor:
+                return source.tensor(config.sources[role])
+
+            return read() if work is None else work.mapped(f"{role}.safetensors", read)
+
+        embedding = whole("embed")
+        head = embedding if config.tied_head else whole("head")
         return cls(
             config,
             embedding,
@@ -246,18 +269,16 @@ class Decoder:
         )
 
     def double(self) -> Decoder:
-        """The same model in float64."""
-        return Decoder(
-            self.config,
-            self.embedding.double(),
-            self.final_norm.double(),
-            self.head.double(),
-            lambda index: {name: tensor.double() for name, tensor in self.block_weights(index).items()},
+        """The same model in float64; embedding and head stay as they are and are widened where they are used."""
+        return replace(
+            self,
+            final_norm=self.final_norm.double(),
+            block_weights=lambda index: _double(self.block_weights(index)),
         )
 
     def embed(self, tokens: Tensor) -> Tensor:
         """tokens (batch, n_tokens) -> (batch, n_tokens, d_model)."""
-        return F.embedding(tokens, self.embedding) * self.config.embedding_scale
+        return F.embedding(tokens, self.embedding).to(self.final_norm.dtype) * self.config.embedding_scale
 
     def normed(self, x: Tensor) -> Tensor:
         """Final norm: what the head reads, (..., d_model)."""
@@ -265,7 +286,11 @@ class Decoder:
 
     def logits(self, x: Tensor) -> Tensor:
         """Final norm and head: (..., d_model) -> (..., vocab_size)."""
-        return self.capped(self.normed(x) @ self.head.T)
+        normed = self.normed(x)
+        if self.head.dtype == normed.dtype:
+            return self.capped(normed @ self.head.T)
+        parts = [normed @ part.to(normed.dtype).T for part in self.head.split(_HEAD_ROWS)]
+        return self.capped(torch.cat(parts, dim=-1))
 
     def capped(self, logits: Tensor) -> Tensor:
         """The logits that a product with the head stands for, in models that cap them."""
@@ -287,10 +312,13 @@ class Decoder:
         parts = list(self.embed(tokens).split(batch))
         for index, block in enumerate(self.config.blocks):
             weights = cast_matrices(self.block_weights(index), dtype)
-            parts = [run_block(block, weights, part, self.config.norm_eps) for part in parts]
+            for i, part in enumerate(parts):
+                parts[i] = run_block(block, weights, part, self.config.norm_eps)
+            del weights
         return torch.cat(parts)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """tokens (batch, n_tokens) -> logits (batch, n_tokens, vocab_size)."""
-        *_, x = self.states(tokens)
-        return self.logits(x)
+        for x in self.states(tokens):
+            last = x
+        return self.logits(last)

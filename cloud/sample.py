@@ -10,8 +10,10 @@ from torch.nn import functional as F
 
 from edgesdk.cloud.attention import attend_last
 from edgesdk.cloud.families.blocks import Attention, ModelConfig, Ssm
-from edgesdk.cloud.reference import MATRICES, BlockWeights, Decoder, run_block
+from edgesdk.cloud.memory import available_bytes, block_bytes
+from edgesdk.cloud.reference import MATRICES, BlockWeights, Decoder, product_dtype, run_block
 from edgesdk.cloud.ssm import SsmState, step_ssm
+from edgesdk.errors import ModelError
 
 __all__ = ["sample_windows"]
 
@@ -30,8 +32,10 @@ def sample_windows(
     """Windows sampled at temperature 1, without a prompt: (n_windows, window_tokens) int64.
 
     starts: first tokens, used in turn (begin of text, end of text). Computed in bfloat16 where the CPU has it.
+    Raises ModelError when the model does not fit the memory that is free.
     """
-    dtype = torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
+    dtype = product_dtype()
+    _check_room(decoder.config, dtype)
     weights = [
         {name: t.to(dtype) if name in MATRICES else t for name, t in decoder.block_weights(i).items()}
         for i in range(len(decoder.config.blocks))
@@ -50,6 +54,18 @@ def sample_windows(
 
         windows.append(_sample(decoder, weights, head, first, window_tokens, generator, report))
     return torch.cat(windows)
+
+
+def _check_room(config: ModelConfig, dtype: torch.dtype) -> None:
+    """Every token needs every weight: the whole model is in memory, or sampling takes days."""
+    n_bytes = dtype.itemsize * config.vocab_size * config.d_model
+    n_bytes += sum(block_bytes(config, i) for i in range(len(config.blocks))) * dtype.itemsize // 4
+    room = available_bytes() - _CACHE_BYTES
+    if n_bytes > room:
+        raise ModelError(
+            f"sampling text from this model takes {n_bytes / 1e9:.1f} GB for its weights, {room / 1e9:.1f} GB are free",
+            hint="give texts instead: --calibration-text and --eval-text; then one block at a time is in memory",
+        )
 
 
 def _windows_at_once(config: ModelConfig, window_tokens: int) -> int:

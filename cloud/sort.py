@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +11,16 @@ from edgesdk.cloud.families.blocks import Attention, Block
 from edgesdk.cloud.moments import Moments
 from edgesdk.cloud.reference import BlockWeights
 
-__all__ = ["AttentionOrder", "MlpOrder", "Order", "SsmOrder", "sort_block", "sort_moments"]
+__all__ = [
+    "AttentionOrder",
+    "MlpOrder",
+    "Order",
+    "SsmOrder",
+    "sort_block",
+    "sort_moment",
+    "sort_moments",
+    "sort_weight",
+]
 
 
 @dataclass(frozen=True)
@@ -42,74 +50,102 @@ Order = MlpOrder | AttentionOrder | SsmOrder
 
 
 def sort_block(block: Block, weights: BlockWeights, order: Order) -> dict[str, Tensor]:
-    """The same block with its axes in order. Dtypes are kept; rotations are done in float64."""
+    """The same block with its axes in order. Dtypes are kept; rotations are done in float64.
+
+    Where nobody else holds the weights, one after the other is let go of: one block is in memory, not two.
+    """
     out = dict(weights)
+    del weights
+    for name in out:
+        out[name] = sort_weight(block, name, out[name], order)
+    return out
+
+
+def sort_weight(block: Block, name: str, weight: Tensor, order: Order) -> Tensor:
+    """One tensor of a block, by its name in `reference`; those that no axis runs along stay as they are."""
     if isinstance(order, MlpOrder):
-        rows = [role for role in ("gate", "up", "gate_bias", "up_bias") if role in weights]
-        out |= {role: weights[role][order.channels] for role in rows}
-        out["down"] = weights["down"][:, order.channels]
-        return out
+        if name == "down":
+            return weight[:, order.channels]
+        return weight[order.channels] if name in ("gate", "up", "gate_bias", "up_bias") else weight
     if isinstance(order, SsmOrder):
-        return _sort_ssm(weights, order)
+        return _sort_ssm(name, weight, order)
     if not isinstance(block, Attention):
         raise TypeError(f"{block.name} is no attention block")
     repeats = block.n_heads // block.n_kv_heads
     elements = torch.cat([order.pairs, order.pairs + block.head_dim // 2], dim=1)  # (n_kv_heads, head_dim)
-    by_head = elements.repeat_interleave(repeats, dim=0)
-    for role, index in (("q", by_head), ("k", elements)):
-        for name in (role, f"{role}_bias"):
-            if name in weights:
-                out[name] = torch.stack([w[i] for w, i in zip(weights[name], index, strict=True)])
-    out["inv_freq"] = torch.gather(weights["inv_freq"], 1, order.pairs)
+    if name in ("q", "q_bias"):
+        return _by_head(weight, elements.repeat_interleave(repeats, dim=0))
+    if name in ("k", "k_bias"):
+        return _by_head(weight, elements)
+    if name == "inv_freq":
+        return torch.gather(weight, 1, order.pairs)
     rotation = order.rotation.double()
-    inverse = torch.linalg.inv(rotation).transpose(1, 2).repeat_interleave(repeats, dim=0)  # R^-T per query head
-    dtype = weights["v"].dtype
-    out["v"] = (rotation.transpose(1, 2) @ weights["v"].double()).to(dtype)
-    out["o"] = torch.einsum("dhs,hst->dht", weights["o"].double(), inverse).to(dtype)
-    return out
+    if name == "v":
+        return (rotation.transpose(1, 2) @ weight.double()).to(weight.dtype)
+    if name == "o":
+        inverse = torch.linalg.inv(rotation).transpose(1, 2).repeat_interleave(repeats, dim=0)  # R^-T per query head
+        return torch.einsum("dhs,hst->dht", weight.double(), inverse).to(weight.dtype)
+    return weight
 
 
 def sort_moments(block: Block, moments: Moments, order: Order) -> dict[str, Tensor]:
     """The moments of the sorted block: what its output weights read (z or hidden) follows the order."""
-    out: Mapping[str, Tensor] = moments.tensors
+    return {name: sort_moment(block, name, moment, order) for name, moment in moments.tensors.items()}
+
+
+def sort_moment(block: Block, name: str, moment: Tensor, order: Order) -> Tensor:
+    """One of the moments of a block, by its name in `Moments`."""
     if isinstance(order, MlpOrder):
         c = order.channels
-        return {**out, "hidden": out["hidden"][c][:, c], "hidden_mean": out["hidden_mean"][c]}
+        if name == "hidden":
+            return moment[c[:, None], c]
+        return moment[c] if name == "hidden_mean" else moment
     if isinstance(order, SsmOrder):
-        return _sort_ssm_moments(out, order)
+        return _sort_ssm_moment(name, moment, order)
     if not isinstance(block, Attention):
         raise TypeError(f"{block.name} is no attention block")
     size, heads = block.head_dim, block.n_heads
-    rotation = order.rotation.double().repeat_interleave(heads // block.n_kv_heads, dim=0)  # z' = R^T z per head
-    z = out["z"].double().reshape(heads, size, heads, size)
-    z = torch.einsum("hia,hixj,xjb->haxb", rotation, z, rotation).reshape(heads * size, heads * size)
-    mean = torch.einsum("hia,hi->ha", rotation, out["z_mean"].double())
-    k_energy = torch.gather(out["k_energy"], 1, order.pairs)
-    q_energy = torch.gather(out["q_energy"], 1, order.pairs.repeat_interleave(heads // block.n_kv_heads, dim=0))
-    return {**out, "z": z.float(), "z_mean": mean.float(), "q_energy": q_energy, "k_energy": k_energy}
+    repeats = heads // block.n_kv_heads
+    if name == "k_energy":
+        return torch.gather(moment, 1, order.pairs)
+    if name == "q_energy":
+        return torch.gather(moment, 1, order.pairs.repeat_interleave(repeats, dim=0))
+    rotation = order.rotation.double().repeat_interleave(repeats, dim=0)  # z' = R^T z per head
+    if name == "z":
+        z = moment.double().reshape(heads, size, heads, size)
+        return torch.einsum("hia,hixj,xjb->haxb", rotation, z, rotation).reshape(moment.shape).float()
+    if name == "z_mean":
+        return torch.einsum("hia,hi->ha", rotation, moment.double()).float()
+    return moment
 
 
-def _sort_ssm(weights: BlockWeights, order: SsmOrder) -> dict[str, Tensor]:
+def _by_head(weight: Tensor, index: Tensor) -> Tensor:
+    """Each head's rows in its own order; index: (heads, rows)."""
+    return torch.stack([own[i] for own, i in zip(weight, index, strict=True)])
+
+
+def _sort_ssm(name: str, weight: Tensor, order: SsmOrder) -> Tensor:
     """Permutes each head's channels and each group's states; dt, a and d belong to whole heads."""
-    out = dict(weights)
+    if name == "out":
+        parts = zip(weight.unbind(1), order.channels, strict=True)
+        return torch.stack([w[:, i] for w, i in parts], dim=1)
     for index, roles in ((order.channels, ("z", "x", "gain")), (order.states, ("b", "c"))):
-        for name in (n for role in roles for n in (role, f"{role}_bias", f"{role}_conv")):
-            if name in weights:
-                out[name] = torch.stack([w[i] for w, i in zip(weights[name], index, strict=True)])
-    parts = zip(weights["out"].unbind(1), order.channels, strict=True)
-    out["out"] = torch.stack([w[:, i] for w, i in parts], dim=1)
-    return out
+        if name.removesuffix("_bias").removesuffix("_conv") in roles:
+            return _by_head(weight, index)
+    return weight
 
 
-def _sort_ssm_moments(moments: Mapping[str, Tensor], order: SsmOrder) -> dict[str, Tensor]:
+def _sort_ssm_moment(name: str, moment: Tensor, order: SsmOrder) -> Tensor:
     n_heads, head_dim = order.channels.shape
-    flat = (torch.arange(n_heads)[:, None] * head_dim + order.channels).flatten()
-    states = order.states.repeat_interleave(n_heads // len(order.states), dim=0)
-    return {
-        **moments,
-        "hidden": moments["hidden"][flat][:, flat],
-        "hidden_mean": torch.gather(moments["hidden_mean"], 1, order.channels),
-        "b_energy": torch.gather(moments["b_energy"], 1, states),
-        "c_energy": torch.gather(moments["c_energy"], 1, order.states),
-        "states": torch.stack([m[i][:, i] for m, i in zip(moments["states"], order.channels, strict=True)]),
-    }
+    if name == "hidden":
+        flat = (torch.arange(n_heads)[:, None] * head_dim + order.channels).flatten()
+        return moment[flat[:, None], flat]
+    if name == "hidden_mean":
+        return torch.gather(moment, 1, order.channels)
+    if name == "b_energy":
+        return torch.gather(moment, 1, order.states.repeat_interleave(n_heads // len(order.states), dim=0))
+    if name == "c_energy":
+        return torch.gather(moment, 1, order.states)
+    if name == "states":
+        return torch.stack([m[i][:, i] for m, i in zip(moment, order.channels, strict=True)])
+    return moment

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from edgesdk.cloud.pack import QuantizedWeight
-from edgesdk.cloud.workdir import WorkDirectory
+from edgesdk.cloud.workdir import WorkDirectory, as_tensor
 
 __all__ = ["StoredWeights", "codes_name", "save_codes", "scales_name"]
 
@@ -27,7 +26,7 @@ def scales_name(index: int) -> str:
 
 def save_codes(work: WorkDirectory, index: int | None, role: str, weight: QuantizedWeight) -> None:
     """Stores one weight."""
-    tensors = {"codes": torch.from_numpy(weight.codes), "scales": torch.from_numpy(weight.scales)}
+    tensors = {"codes": as_tensor(weight.codes), "scales": as_tensor(weight.scales)}
     fields = {"bits": weight.bits, "group": weight.group, "codebook": weight.codebook, "error": weight.error}
     work.save(codes_name(index, role, weight.bits), tensors, fields)
 

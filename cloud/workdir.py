@@ -5,16 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-__all__ = ["WorkDirectory", "fingerprint", "write_json"]
+__all__ = ["WorkDirectory", "as_tensor", "fingerprint", "write_json"]
 
 
 def fingerprint(*inputs: Any) -> str:
@@ -28,6 +31,13 @@ def write_json(path: Path, value: Any) -> None:
     temporary = path.with_name(path.name + ".partial")
     temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", "utf-8")
     os.replace(temporary, path)
+
+
+def as_tensor(array: NDArray[Any]) -> Tensor:
+    """A tensor over an array that may be read-only; it is not to be written to."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(array)
 
 
 class WorkDirectory:
@@ -57,6 +67,12 @@ class WorkDirectory:
         whole = {key: tensor.detach().contiguous() for key, tensor in tensors.items()}
         save_file(whole, temporary, {"fields": json.dumps(fields or {})})
         os.replace(temporary, self.path(name))
+
+    def mapped(self, name: str, make: Callable[[], Tensor]) -> Tensor:
+        """A tensor that lies in a file: made once, then mapped, so that it takes no memory of its own."""
+        if not self.has(name):
+            self.save(name, {"tensor": make()})
+        return self.load(name)[0]["tensor"]
 
     def load(self, name: str, prefix: str = "") -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors (those whose names begin with `prefix`) and fields of a finished result."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edgesdk.errors import ArtifactError, EngineError, TruncatedError, UsageError
 from edgesdk.formats import rules
-from edgesdk.formats.tiles import CODEBOOK_BITS, code_values, unpack_panel
+from edgesdk.formats.tiles import CODEBOOK_BITS, code_values, unpack_panel, unpack_scales
 
 __all__ = ["Artifact", "LevelInfo", "Run", "TensorInfo"]
 
@@ -162,6 +162,11 @@ class Artifact:
         codes, scales = unpack_panel(np.asarray(self.tensor(name)), rows, columns, bits, group)
         values = np.asarray(self.edge["codebooks"][codebook], np.float32) if bits in CODEBOOK_BITS else None
         return code_values(codes, bits, values), scales
+
+    def scales(self, name: str) -> NDArray[np.float16]:
+        """The scales (rows, n_groups) of one panel."""
+        row_begin, row_end, column_begin, column_end, bits, group, _ = self.edge["panels"][name]
+        return unpack_scales(np.asarray(self.tensor(name)), row_end - row_begin, column_end - column_begin, bits, group)
 
     def weight(self, weight: str, level: int) -> NDArray[np.float32]:
         """A weight of a level, dequantized: (rows, columns) float32."""

@@ -16,6 +16,7 @@ __all__ = [
     "packed_bytes",
     "padded_bytes",
     "unpack_panel",
+    "unpack_scales",
 ]
 
 TILE_ROWS = 16
@@ -90,16 +91,23 @@ def unpack_panel(
 ) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
     """Inverse of `pack_panel`: codes (rows, columns) and scales (rows, n_groups)."""
     tiles = -(-rows // TILE_ROWS)
-    n_groups = -(-columns // group)
     n_code_bytes = tiles * columns * TILE_ROWS * bits // 8
     if data.size != padded_bytes(rows, columns, bits, group):
         raise ValueError(f"panel of {data.size} bytes, expected {padded_bytes(rows, columns, bits, group)}")
     units = _unpack_units(data[:n_code_bytes].reshape(-1, TILE_ROWS * bits), bits)
     units = units.reshape(tiles, columns // UNIT_COLUMNS, 2, TILE_ROWS, 4)
     codes = units.transpose(0, 3, 1, 2, 4).reshape(tiles * TILE_ROWS, columns)[:rows]
-    tail = data[n_code_bytes : n_code_bytes + tiles * n_groups * TILE_ROWS * 2].view(np.float16)
+    return np.ascontiguousarray(codes), unpack_scales(data, rows, columns, bits, group)
+
+
+def unpack_scales(data: NDArray[np.uint8], rows: int, columns: int, bits: int, group: int) -> NDArray[np.float16]:
+    """The scales (rows, n_groups) of a panel alone."""
+    tiles = -(-rows // TILE_ROWS)
+    n_groups = -(-columns // group)
+    begin = tiles * columns * TILE_ROWS * bits // 8
+    tail = data[begin : begin + tiles * n_groups * TILE_ROWS * 2].view(np.float16)
     scales = tail.reshape(tiles, n_groups, TILE_ROWS).transpose(0, 2, 1).reshape(tiles * TILE_ROWS, n_groups)[:rows]
-    return np.ascontiguousarray(codes), np.ascontiguousarray(scales)
+    return np.ascontiguousarray(scales)
 
 
 def _pack_units(units: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:

@@ -57,7 +57,5 @@ def verify_artifact(path: Path | str) -> VerifyReport:
 def _check_scales(artifact: Artifact) -> None:
     """Every scale is finite (rule 4.3)."""
     for name in artifact.used_names(artifact.n_available_levels - 1):
-        if name in artifact.edge["panels"]:
-            _, scales = artifact.panel(name)
-            if not np.isfinite(scales).all():
-                raise HashError(f"panel {name} has a scale that is not finite (rule 4.3)")
+        if name in artifact.edge["panels"] and not np.isfinite(artifact.scales(name)).all():
+            raise HashError(f"panel {name} has a scale that is not finite (rule 4.3)")

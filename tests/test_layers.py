@@ -41,7 +41,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 OUTSIDE: dict[str, set[str]] = {
     "edgesdk": {"rich", "typer"},
-    "edgesdk.cloud": {"gguf", "huggingface_hub", "jinja2", "numpy", "safetensors", "tokenizers", "torch"},
+    "edgesdk.cloud": {"gguf", "huggingface_hub", "jinja2", "numpy", "ray", "safetensors", "tokenizers", "torch"},
     "edgesdk.device": {"jinja2", "numpy"},
     "edgesdk.formats": {"numpy"},
     "edgesdk.integrations": {"lm_eval", "numpy", "tqdm"},

@@ -13,6 +13,8 @@ from edgesdk.cloud.reference import BlockWeights
 
 __all__ = ["loss_shape", "prefix_errors"]
 
+_CHUNK_CHANNELS = 1024
+
 
 def loss_shape(block: Block, weights: BlockWeights, moments: Mapping[str, Tensor]) -> list[Tensor]:
     """One curve per axis: (size + 1,) float64, entry n is the error when the first n elements are kept.
@@ -25,10 +27,7 @@ def loss_shape(block: Block, weights: BlockWeights, moments: Mapping[str, Tensor
         by_channel = _by_rank(weights["out"], moments["hidden"], moments["hidden_mean"])
         return [_tails(state_energy(block, moments).double().sum(0)), prefix_errors(by_channel)]
     if not isinstance(block, Attention):
-        down = weights["down"].double()
-        mean = moments["hidden_mean"].double()
-        covariance = moments["hidden"].double() - torch.outer(mean, mean)
-        return [prefix_errors((down.T @ down) * covariance)]
+        return [_channel_errors(weights["down"], moments["hidden"], moments["hidden_mean"])]
     by_rank = _by_rank(weights["o"], moments["z"], moments["z_mean"])
     return [_pair_errors(block, moments), prefix_errors(by_rank)]
 
@@ -37,14 +36,36 @@ def _by_rank(output: Tensor, moment: Tensor, mean: Tensor) -> Tensor:
     """(W^T W) * C summed over heads, (size, size); output (d_model, heads, size), mean (heads, size)."""
     _, heads, size = output.shape
     w, m = output.double().flatten(1), mean.double().flatten()
-    product = (w.T @ w) * (moment.double() - torch.outer(m, m))
-    return product.reshape(heads, size, heads, size).sum((0, 2))
+    total = torch.zeros(size, size, dtype=torch.float64)
+    for begin in range(0, heads * size, size):  # of one head with all heads
+        rows = slice(begin, begin + size)
+        product = (w[:, rows].T @ w) * (moment[rows].double() - torch.outer(m[rows], m))
+        total += product.reshape(size, heads, size).sum(1)
+    return total
 
 
 def prefix_errors(product: Tensor) -> Tensor:
-    """Sum of product[i, j] over i, j >= n, for n = 0..size: tr(W_T C_TT W_T^T) when product = (W^T W) * C."""
-    reversed_sums = product.flip(0, 1).cumsum(0).cumsum(1).diagonal()
-    errors = torch.cat([torch.zeros(1, dtype=torch.float64), reversed_sums]).flip(0)
+    """Sum of product[i, j] over i, j >= n, for n = 0..size: tr(W_T C_TT W_T^T) when product = (W^T W) * C.
+
+    product: symmetric
+    """
+    return _monotone(2 * product.triu(1).sum(1) + product.diagonal())
+
+
+def _channel_errors(down: Tensor, moment: Tensor, mean: Tensor) -> Tensor:
+    """`prefix_errors` of (W^T W) * C for an MLP, some rows of the product at a time."""
+    w, m = down.double(), mean.double()
+    added = []
+    for begin in range(0, len(m), _CHUNK_CHANNELS):
+        rows, later = slice(begin, begin + _CHUNK_CHANNELS), slice(begin, None)
+        product = (w[:, rows].T @ w[:, later]) * (moment[rows, later].double() - torch.outer(m[rows], m[later]))
+        added.append(2 * product.triu(1).sum(1) + product.diagonal())
+    return _monotone(torch.cat(added))
+
+
+def _monotone(added: Tensor) -> Tensor:
+    """From what each element adds to those behind it to the errors of keeping the first n: (size + 1,)."""
+    errors = torch.cat([added.flip(0).cumsum(0).flip(0), torch.zeros(1, dtype=torch.float64)])
     return errors.clamp_min(0.0).flip(0).cummax(0).values.flip(0)
 
 

@@ -17,6 +17,7 @@ __all__ = ["Candidate", "LossMeter"]
 
 _CHUNK_TOKENS = 256
 _BATCH_TOKENS = 2048
+_STATE_BYTES = 3 << 28  # of residual streams of candidates
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,23 @@ class LossMeter:
         candidates: Sequence[Candidate],
         progress: Callable[[int, int], None] | None = None,
     ) -> tuple[float, list[float]]:
-        """KL of the base allocation, and of each candidate; blocks are read once each."""
+        """KL of the base allocation, and of each candidate; as many go through the model at once as have room."""
+        at_once = max(1, _STATE_BYTES // (self.source_state.numel() * self.source_state.element_size()))
+        rounds = [candidates[i : i + at_once] for i in range(0, len(candidates), at_once)] or [[]]
+        n_blocks = len(self.decoder.config.blocks)
+        base_loss, losses = 0.0, []
+        for number, some in enumerate(rounds):
+
+            def report(done: int, number: int = number) -> None:
+                if progress:
+                    progress(number * n_blocks + done, len(rounds) * n_blocks)
+
+            base_loss, *found = self._measure(base, some, report)
+            losses += found
+        return base_loss, losses
+
+    def _measure(self, base: Allocation, candidates: Sequence[Candidate], report: Callable[[int], None]) -> list[float]:
+        """KL of the base allocation and of each candidate; blocks are read once each."""
         blocks, eps = self.decoder.config.blocks, self.decoder.config.norm_eps
         dtype = product_dtype()
         by_block: dict[int, list[int]] = {}
@@ -73,11 +90,11 @@ class LossMeter:
             for position in by_block.get(index, []):
                 cut = cast_matrices(_cut(block, full, candidates[position].kept, moments), dtype)
                 states[position] = run_block(block, cut, base_state, eps)
+                del cut
             base_state = run_block(block, weights, base_state, eps)
-            if progress:
-                progress(index + 1, len(blocks))
-        results = self._divergences([base_state, *(states[p] for p in range(len(candidates)))], dtype)
-        return results[0], results[1:]
+            del full, moments, weights
+            report(index + 1)
+        return self._divergences([base_state, *(states[p] for p in range(len(candidates)))], dtype)
 
     def _divergences(self, states: Sequence[Tensor], dtype: torch.dtype) -> list[float]:
         """Mean KL of each state's next-token distribution to the source's."""

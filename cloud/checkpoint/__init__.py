@@ -11,7 +11,7 @@ from edgesdk.cloud.checkpoint.hf import open_directory
 from edgesdk.cloud.checkpoint.hub import HUB_PREFIX, open_hub
 from edgesdk.errors import ModelError
 
-__all__ = ["Checkpoint", "LazyTensor", "Source", "TokenizerFiles", "open_checkpoint"]
+__all__ = ["DEMO_MODEL", "HUB_PREFIX", "Checkpoint", "LazyTensor", "Source", "TokenizerFiles", "open_checkpoint"]
 
 
 def open_checkpoint(model: str) -> Checkpoint:

@@ -23,6 +23,7 @@ __all__ = [
     "block_vectors",
     "dequantized",
     "file_order",
+    "moment_of",
     "multiplied",
     "natural_order",
     "quantize_weight",
@@ -30,6 +31,11 @@ __all__ = [
 ]
 
 _MOMENT_OF = {"o": "z", "down": "hidden", "out": "hidden"}  # the others read the normed input
+
+
+def moment_of(role: str) -> str:
+    """Name of the moment of what a weight reads."""
+    return _MOMENT_OF.get(role, "input")
 
 
 def quantize_weight(
@@ -47,7 +53,7 @@ def quantize_weight(
     """
     weight = next(w for w in block.weights if w.role == role)
     matrix = file_order(block, weight, weights[role])
-    moment = moments[_MOMENT_OF.get(role, "input")]
+    moment = moments[moment_of(role)]
     if weight.columns is not None and weight.columns[0] != "width":
         order = torch.from_numpy(_order(block, weight.columns, paired=False))
         moment = moment[order][:, order]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from edgesdk.cloud.factor import inverse_factor
 from edgesdk.cloud.quantize.grid import LINEAR, Grid, learn_grid, round_scale
 
-__all__ = ["inverse_factor", "quantize"]
+__all__ = ["quantize"]
 
 _REFINEMENTS = 2
+_CHUNK_ROWS = 1024
 
 
 def quantize(
@@ -37,7 +39,7 @@ def quantize(
     rows, columns = weight.shape
     energy = moment.diagonal()
     order = torch.arange(columns) if columns_sorted else torch.argsort(energy, descending=True, stable=True)
-    factor = inverse_factor(moment[order][:, order], damping)
+    factor = inverse_factor(moment if columns_sorted else moment[order[:, None], order], damping)
     charge = factor.diagonal().square().reciprocal()  # squared error of the i-th column costs 1 / U_ii^2
     importance = charge if columns_sorted else energy
     if grid is None:
@@ -64,22 +66,22 @@ def quantize(
             codes[:, column] = code.to(torch.uint8)
             errors[:, i] = error
         work[:, end:] -= errors @ factor[begin:end, end:]
+    del work, factor
+    damped = moment.clone()
+    damped.diagonal().add_(damping * moment.diagonal().mean())
     for _ in range(_REFINEMENTS):
-        _refine(weight, moment, codes, scales, group, grid, damping)
+        _refine(weight, damped, codes, scales, group, grid)
     return codes, scales, grid
 
 
-def _refine(
-    weight: Tensor, moment: Tensor, codes: Tensor, scales: Tensor, group: int, grid: Grid, damping: float
-) -> None:
+def _refine(weight: Tensor, damped: Tensor, codes: Tensor, scales: Tensor, group: int, grid: Grid) -> None:
     """One pass of coordinate descent over the groups, in place: the scale, then the codes of each column.
 
-    Each gets its best value given all others. Source: QuantEase (arXiv 2309.01885), for the codes; the error
-    tr(E M E^T) never grows but for the rounding of scales.
+    damped: (columns, columns), the moment with its damping. Each gets its best value given all others. Source:
+    QuantEase (arXiv 2309.01885), for the codes; the error tr(E M E^T) never grows but for the rounding of scales.
     """
     columns = weight.shape[1]
-    damped = moment + damping * moment.diagonal().mean() * torch.eye(columns)
-    stored = scales.repeat_interleave(group, dim=1)[:, :columns] * grid.decode(codes.long())
+    stored = _stored(codes, scales, group, grid)
     pull = (weight - stored) @ damped  # minus half the gradient
     for g, begin in enumerate(range(0, columns, group)):
         part = slice(begin, min(begin + group, columns))
@@ -99,19 +101,13 @@ def _refine(
         pull -= (stored[:, part] - before) @ damped[part]
 
 
-def inverse_factor(moment: Tensor, damping: float) -> Tensor:
-    """Upper Cholesky factor U of M^-1 = U^T U, M = moment + damping * mean diagonal * I; float32, (columns, columns).
-
-    Where the noise of float32 sums makes M indefinite all the same, the damping grows tenfold until it is not.
-    """
-    exact = moment.double()
-    eye = max(float(exact.diagonal().mean()), 1e-12) * torch.eye(len(exact), dtype=torch.float64)
-    while True:
-        lower, failed = torch.linalg.cholesky_ex(exact + damping * eye)
-        if not failed or damping > 1:
-            break
-        damping *= 10
-    return torch.linalg.cholesky(torch.cholesky_inverse(lower), upper=True).float()
+def _stored(codes: Tensor, scales: Tensor, group: int, grid: Grid) -> Tensor:
+    """What the codes stand for, (rows, columns) float32; codes are widened some rows at a time."""
+    parts = zip(codes.split(_CHUNK_ROWS), scales.split(_CHUNK_ROWS), strict=True)
+    columns = codes.shape[1]
+    return torch.cat(
+        [own.repeat_interleave(group, dim=1)[:, :columns] * grid.decode(part.long()) for part, own in parts]
+    )
 
 
 def _grouped(weight: Tensor, importance: Tensor, group: int) -> tuple[Tensor, Tensor]:

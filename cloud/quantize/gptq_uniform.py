@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from edgesdk.cloud.quantize.gptq import inverse_factor
+from edgesdk.cloud.factor import inverse_factor
 from edgesdk.cloud.quantize.grid import Grid, uniform_grid
 
 __all__ = ["quantize"]

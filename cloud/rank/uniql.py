@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from edgesdk.cloud.factor import widened
 from edgesdk.cloud.families.blocks import Attention, Block, Ssm
 from edgesdk.cloud.moments import Moments
 from edgesdk.cloud.rank.outputs import descending, pair_order, pair_score, state_energy
@@ -31,6 +32,7 @@ def rank(block: Block, weights: BlockWeights, moments: Moments) -> Order:
 
 def ridge_leverage(moment: Tensor, ridge: float = _RIDGE) -> Tensor:
     """1 - ridge * P_ii with P = (moment + ridge I)^-1: the ridge leverage score of each channel, in [0, 1]. (d,)"""
-    eye = torch.eye(len(moment), dtype=torch.float64)
-    factor = torch.linalg.cholesky(moment.double() + ridge * eye)
-    return 1 - ridge * torch.cholesky_inverse(factor).diagonal()
+    work = widened(moment)
+    work.diagonal().add_(ridge)
+    torch.linalg.cholesky(work, out=work)
+    return 1 - ridge * torch.cholesky_inverse(work, out=work).diagonal()

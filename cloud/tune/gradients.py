@@ -54,6 +54,7 @@ def divergence_gradients(
         with torch.enable_grad():
             out = run_block(blocks[index], weights, x, eps)
         gradient, *found = torch.autograd.grad(out, [x, *(weights[name] for name in names)], gradient)
+        del weights, out
         see(index, {name: g.float() for name, g in zip(names, found, strict=True)})
     return divergence
 

@@ -19,7 +19,8 @@ from edgesdk.cloud.stored import StoredWeights
 
 __all__ = ["Part", "Student"]
 
-_CACHE_ELEMENTS = 1 << 30
+_SMALL_ELEMENTS = 1 << 28  # of the weights of a model's blocks
+_LATEST = 4  # weights of a large model that are kept
 
 
 @dataclass(frozen=True)
@@ -57,16 +58,16 @@ class Student:
         return cls(ordered.decoder, weights, ladder, tuple(vectors), tuple(biases))
 
     @cached_property
-    def part(self) -> Callable[[int | None, str, int], Part]:
-        """A weight by block (None: embedding and head), role and bits; about 2^30 elements are kept in memory."""
+    def part(self) -> Callable[[int, str, int], Part]:
+        """A weight of a block, by role and bits. All of a small model are kept in memory, the last of a large one."""
 
-        def load(index: int | None, role: str, bits: int) -> Part:
+        def load(index: int, role: str, bits: int) -> Part:
             return _part(self.weights.weight(index, role, bits))
 
         config = self.source.config
-        shapes = kept_shapes(config.blocks[0], [axis.size for axis in config.blocks[0].axes], config.d_model)
-        mean = sum(rows * columns for rows, columns in shapes.values()) // len(shapes)
-        return lru_cache(maxsize=max(8, _CACHE_ELEMENTS // mean))(load)
+        shapes = (kept_shapes(block, [axis.size for axis in block.axes], config.d_model) for block in config.blocks)
+        n_elements = sum(rows * columns for own in shapes for rows, columns in own.values())
+        return lru_cache(maxsize=None if n_elements <= _SMALL_ELEMENTS else _LATEST)(load)
 
     def parts(self, level: int, index: int) -> dict[str, Part]:
         """A block's weights at a level, by role, in full size."""
@@ -102,13 +103,18 @@ class Student:
             return mask_block(block, out, plan.kept[index])
 
         names = model_weights(config)
-        held = [_held(self.part(None, name, bits)) for name, bits in zip(names, plan.model_bits, strict=True)]
+        held = [self._held(name, bits) for name, bits in zip(names, plan.model_bits, strict=True)]
         return Decoder(config, held[0], self.source.final_norm, held[-1], load)
+
+    def _held(self, name: str, bits: int) -> Tensor:
+        """The embedding or the head, dequantized, as a file that is mapped."""
+
+        def make() -> Tensor:
+            part = _part(self.weights.weight(None, name, bits))
+            return multiplied(part.values, part.scales, part.group)
+
+        return self.weights.codes.mapped(f"values-{name}-{bits}.safetensors", make)
 
 
 def _part(quantized: QuantizedWeight) -> Part:
     return Part(torch.from_numpy(quantized.values()), torch.from_numpy(quantized.scales).float(), quantized.group)
-
-
-def _held(part: Part) -> Tensor:
-    return multiplied(part.values, part.scales, part.group)

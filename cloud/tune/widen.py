@@ -20,6 +20,7 @@ __all__ = ["WIDE_BITS", "Key", "choose", "quantization_costs", "widen"]
 WIDE_BITS = 6
 
 _BATCH_TOKENS = 2048
+_STREAM_BYTES = 1 << 29  # of a batch: the residual stream before every block
 
 Progress = Callable[[int, int], None]
 Key = tuple[int, str]
@@ -52,7 +53,8 @@ def quantization_costs(
     KL is nearly quadratic in the weights' errors, so one weight's part in it is half of gradient times error.
     source: the sorted float model, whose weights are named and shaped like those of the student.
     """
-    at_once = max(1, _BATCH_TOKENS // windows.shape[1])
+    token_bytes = 4 * source.config.d_model * len(source.config.blocks)
+    at_once = max(1, min(_BATCH_TOKENS, _STREAM_BYTES // token_bytes) // windows.shape[1])
     states = source.final_states(windows, at_once)
     costs: dict[Key, float] = defaultdict(float)
     batches = list(zip(windows.split(at_once), states.split(at_once), strict=True))

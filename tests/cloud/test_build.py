@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from safetensors.numpy import load_file, save_file
 from small_builds import SMALL
 from tiny_llama import VARIANTS, write_tiny_llama, write_tokenizer
 
+from edgesdk.cloud import order
 from edgesdk.cloud.allocate import METHODS as ALLOCATE
 from edgesdk.cloud.build import build_model
 from edgesdk.cloud.checkpoint import open_checkpoint
@@ -28,6 +30,7 @@ from edgesdk.cloud.config import (
 from edgesdk.cloud.families import load_model
 from edgesdk.cloud.quantize import tasks
 from edgesdk.cloud.reference import Decoder
+from edgesdk.cloud.tasks import local
 from edgesdk.device import load
 from edgesdk.errors import ModelError, UsageError
 from edgesdk.formats import Artifact, verify_artifact
@@ -89,8 +92,10 @@ def test_processes_make_the_same_bytes(
     built: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Large models quantize blocks in processes of their own, small ones in the compiler's."""
-    monkeypatch.setattr(tasks, "_ALONE_ELEMENTS", 0)
-    monkeypatch.setattr(tasks, "_quantize_some", None)  # in this process
+    monkeypatch.setattr(tasks, "_SMALL_ELEMENTS", 0)
+    monkeypatch.setattr(order, "_SMALL_BYTES", 0)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
+    monkeypatch.setattr(local, "one_thread", None)  # in this process
     again = build_model(str(checkpoint), tmp_path / "out", SMALL)
     assert again.read_bytes() == built.read_bytes()
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from edgesdk.cloud.config import QuantizeConfig
+from edgesdk.cloud.factor import inverse_factor
 from edgesdk.cloud.families.blocks import Attention, Mlp, choose_group, head_quantum
 from edgesdk.cloud.quantize import METHODS
 from edgesdk.cloud.quantize.block import dequantized, quantize_weight
-from edgesdk.cloud.quantize.gptq import inverse_factor
 from edgesdk.cloud.quantize.grid import Grid, best_values, learn_grid, uniform_grid
 from edgesdk.cloud.quantize.rows import quantize_rows
 from edgesdk.formats.tiles import pack_panel, unpack_panel

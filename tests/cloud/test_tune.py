@@ -21,6 +21,8 @@ from edgesdk.cloud.quantize.tasks import quantize_blocks
 from edgesdk.cloud.reference import Decoder, run_block
 from edgesdk.cloud.sizes import LevelPlan, full_allocation
 from edgesdk.cloud.stored import StoredWeights, save_codes
+from edgesdk.cloud.tasks import ModelFiles
+from edgesdk.cloud.tasks.local import LocalExecutor
 from edgesdk.cloud.tune import gradients, recover, scales
 from edgesdk.cloud.tune.recover import recover_levels
 from edgesdk.cloud.tune.scales import tune_scales
@@ -46,9 +48,10 @@ class Model:
         self.four = LevelPlan.of(config, full_allocation(config))
         self.codes = WorkDirectory(root, "codes", "0")
         save_codes(self.codes, None, "embed", quantize_rows(self.source.embedding, 32, 8, calibration.head_moment()))
+        files = ModelFiles.of(str(root / "model"))
         for bits in (2, 4, 6):
             versions = [(i, weight.role, bits) for i, block in enumerate(config.blocks) for weight in block.weights]
-            quantize_blocks(str(root / "model"), CONFIG, calibration, self.codes, versions)
+            quantize_blocks(files, config, CONFIG, calibration, self.codes, versions, LocalExecutor())
         self.weights, self.root = StoredWeights(self.codes), root
 
     def student(self) -> Student:

@@ -12,7 +12,7 @@ import typer
 import edgesdk
 from edgesdk.cli import build, bundle, deploy, devices, evaluate, generate, inspect, profile, report, serve
 from edgesdk.cli.console import complain, say
-from edgesdk.cli.options import examples
+from edgesdk.cli.options import examples, with_values
 from edgesdk.errors import EdgeError, UsageError
 
 __all__ = ["app", "run"]
@@ -90,7 +90,8 @@ def run(arguments: Sequence[str]) -> int:
 
 def _invoke(arguments: list[str]) -> int | None:
     command = typer.main.get_command(app)  # calling `app` itself would install Typer's own excepthook
-    result = command.main(args=arguments or ["--help"], prog_name="edgesdk", standalone_mode=False)
+    arguments = with_values(arguments) or ["--help"]
+    result = command.main(args=arguments, prog_name="edgesdk", standalone_mode=False)
     return result if isinstance(result, int) else None
 
 

@@ -28,6 +28,7 @@ EXAMPLES = examples(
     "edgesdk build ./my-model --preset fast -o out",
     "edgesdk build hf:org/name --eval-text wiki.txt -o out",
     "edgesdk build model.gguf -o out --json",
+    "edgesdk build /shared/model --ray 10.0.0.1:6379 -o out",
 )
 
 
@@ -95,6 +96,15 @@ def build(
         ),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of all sampling.")] = 0,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            "--ray",
+            metavar="[ADDRESS]",
+            help="Quantize on a running Ray cluster, HOST:PORT; without an address the one of this machine.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Compile a model once into one file that holds all its sizes.
@@ -110,7 +120,7 @@ def build(
     if recover:
         config = replace(config, recover=replace(config.recover, n_epochs=RECOVER_EPOCHS))
     with StepProgress() as progress:
-        path = edgesdk.build(model, out, config, progress=progress)
+        path = edgesdk.build(model, out, config, progress=progress, ray=ray)
     manifests = bundle_artifact(path, profiles, out) if profiles else []
     artifact = Artifact.open(path)
     if as_json:

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-__all__ = ["Artifact", "Budget", "Context", "Json", "KvBits", "Level", "Lock", "Rate", "Threads", "Verify", "examples"]
+__all__ = [
+    "Artifact",
+    "Budget",
+    "Context",
+    "Json",
+    "KvBits",
+    "Level",
+    "Lock",
+    "Rate",
+    "Threads",
+    "Verify",
+    "examples",
+    "with_values",
+]
+
+_OPTIONAL_VALUES = {"--ray": "auto"}  # typer has no options whose value may be left out
 
 Artifact = Annotated[Path, typer.Argument(metavar="FILE", help="An .edge file.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
@@ -32,6 +48,16 @@ Verify = Annotated[
     Literal["lazy", "eager", "off"],
     typer.Option("--verify", help="Check hashes in the background, before the first use, or not."),
 ]
+
+
+def with_values(arguments: Sequence[str]) -> list[str]:
+    """The arguments, where an option stands without its value with the value that it then has."""
+    given = list(arguments)
+    for place in range(len(given) - 1, -1, -1):
+        last = place + 1 == len(given)
+        if given[place] in _OPTIONAL_VALUES and "--" not in given[:place] and (last or given[place + 1][:1] == "-"):
+            given.insert(place + 1, _OPTIONAL_VALUES[given[place]])
+    return given
 
 
 def examples(*commands: str) -> str:
