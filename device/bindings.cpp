@@ -332,6 +332,9 @@ NB_MODULE(_native, m) {
         .def_prop_ro("vocab_size", [](const Model& model) { return edge_model_vocab_size(model.get().get()); })
         .def_prop_ro("bytes_per_token", [](const Model& model) { return edge_model_token_bytes(model.get().get()); })
         .def_prop_ro("threads", [](const Model& model) { return edge_model_n_threads(model.get().get()); })
+        .def("set_level", [](const Model& model, int level, bool recompute) {
+            check_released([&, handle = model.get()] { return edge_model_set_level(handle.get(), level, recompute); });
+        })
         .def("level_info", level_info)
         .def("estimate", estimate)
         .def("verify", [](const Model& model) { check_released([handle = model.get()] { return edge_model_verify(handle.get()); }); })
@@ -362,6 +365,10 @@ NB_MODULE(_native, m) {
             edge_session_reset(session.get());
         })
         .def_prop_ro("position", [](const Session& session) { return edge_session_position(session.get()); })
+        .def_prop_ro("n_exact", [](Session& session) {
+            const Session::Use use(session);
+            return edge_session_n_exact(session.get());
+        })
         .def("cancel", [](const Session& session) { edge_session_cancel(session.get()); });
 
     nb::class_<Text>(m, "Text")

@@ -140,7 +140,7 @@ def isa() -> str:
 
 
 class Model:
-    """A level of an artifact, mapped. Made by `load`.
+    """An artifact, mapped at one level; `set_level` changes it. Made by `load`.
 
     Its methods may be called from several threads: each running call has a session of its own (a key/value cache of
     `estimate(level, context).kv_bytes`). A finished call leaves its session for the next one.
@@ -212,6 +212,17 @@ class Model:
     def metadata(self) -> Mapping[str, Any]:
         """The artifact's header (SPEC.md sections 3 to 8), parsed anew at each access."""
         return cast("Mapping[str, Any]", json.loads(self._native.metadata()))
+
+    def set_level(self, level: int, *, recompute: bool = False) -> None:
+        """Changes the level while generations run: each goes on, and its next step is at the new level.
+
+        Of what a running generation remembers, what both levels keep is taken along. recompute: its tokens are computed
+        again at the new level instead, in its next step. What begins later is as if the model had been loaded at this
+        level. The new level is mapped, and its hashes checked, before it takes effect; the memory of the level before
+        is free once no step uses it. Raises UsageError, TruncatedError, HashError and MemoryBudgetError; the level then
+        stays.
+        """
+        self._native.set_level(integer("level", level), recompute)
 
     def estimate(self, level: int, context: int | None = None, *, kv_bits: int | None = None) -> Memory:
         """What a level needs with one session of `context` tokens (default: this model's)."""

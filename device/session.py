@@ -123,8 +123,8 @@ class Session:
                         self.reset()  # the generation was over before the cancel met it
 
     def n_shared(self, tokens: Sequence[int]) -> int:
-        """How many tokens at the beginning of a prompt are in the cache already."""
-        limit = min(len(self._cached), len(tokens) - 1, self._native.position)
+        """How many tokens at the beginning of a prompt are in the cache already, made by the model's level alone."""
+        limit = min(len(self._cached), len(tokens) - 1, self._native.n_exact)
         return next((i for i in range(limit) if self._cached[i] != tokens[i]), max(limit, 0))
 
     def _begin(self, tokens: list[int], sampling: Sampling) -> NDArray[np.int32]:

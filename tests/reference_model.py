@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,6 +38,18 @@ class Weight(NamedTuple):
     values: Array  # (rows, columns) float32: integers, what the codes stand for
     scales: Array  # (rows, n_groups) float32
     group: int
+
+
+@dataclass
+class Memory:
+    """What a model remembers of a text: how many tokens, and by block what the next token needs of them.
+
+    An attention: codes and scales of keys and values, (n_tokens, heads, dims) and (n_tokens, heads) each. A mixer: the
+    last inputs of its three convolutions, (conv_kernel - 1, rows in axis order), and its state, (states, heads, dims).
+    """
+
+    n_tokens: int = 0
+    blocks: dict[str, tuple[Array, ...]] = field(default_factory=dict)
 
 
 class AttentionRule(NamedTuple):
@@ -170,9 +183,10 @@ class ReferenceModel:
             FloatArithmetic() if float_activations else EngineArithmetic()
         )
 
-    def logits(self, tokens: Sequence[int]) -> Array:
-        """Logits behind every token: (n_tokens, vocab_size)."""
+    def logits(self, tokens: Sequence[int], memory: Memory | None = None) -> Array:
+        """Logits behind every token: (n_tokens, vocab_size). They follow those of `memory`, and join them there."""
         model, ops = self.model, self.arithmetic
+        self.memory = Memory() if memory is None else memory
         embed = self.weight("embed")
         x = ops.embed(embed, np.asarray(tokens), model["embedding_scale"]).astype(ops.dtype)
         for block, kept in zip(model["blocks"], self.level.allocation, strict=True):
@@ -187,9 +201,25 @@ class ReferenceModel:
             if block.get("post_norm"):
                 y = ops.rms_norm(y, self.vector(f"{name}.post_norm"), model["norm_eps"])
             x = x + y
+        self.memory.n_tokens += len(tokens)
         normed = ops.rms_norm(x, self.vector("norm"), model["norm_eps"])
         logits = ops.matmul(normed, embed if model["tied_head"] else self.weight("head"))
         return ops.softcap(logits, model["logit_softcap"]) if "logit_softcap" in model else logits
+
+    def resize(self, memory: Memory) -> None:
+        """Makes another level's memory one of this level: prefixes of what it had, zeros for what it lacks."""
+        for block, kept in zip(self.model["blocks"], self.level.allocation, strict=True):
+            had = memory.blocks.pop(block["name"], None)
+            if min(kept) == 0 or block["kind"] == "mlp" or memory.n_tokens == 0:
+                continue
+            if block["kind"] == "attention":
+                sizes = [(memory.n_tokens, block["n_kv_heads"], dims) for dims in kept]
+                shapes = [sizes[0], sizes[0][:2], sizes[1], sizes[1][:2]]
+            else:
+                rows = (block["n_heads"] * kept[1], block["n_groups"] * kept[0], block["n_groups"] * kept[0])
+                shapes = [(block["conv_kernel"] - 1, n) for n in rows] + [(kept[0], block["n_heads"], kept[1])]
+            parts = had or [np.zeros(shape, self.arithmetic.dtype) for shape in shapes]
+            memory.blocks[block["name"]] = tuple(fitted(*pair) for pair in zip(parts, shapes, strict=True))
 
     def activation_tolerance(self) -> float:
         """Largest relative error (root mean square over all logits) that int8 activations and cache explain."""
@@ -234,20 +264,24 @@ class ReferenceModel:
             )
         rule = AttentionRule(block["softmax_scale"], block.get("window", 0), block.get("softcap", 0))
         q = self._turned(q, heads, qk_quantum, np.repeat(inv_freq, heads // kv_heads, axis=1))
-        k, k_scale = ops.cached(self._turned(k, kv_heads, qk_quantum, inv_freq))
-        v, v_scale = ops.cached(head_major(v, kv_heads, vo_quantum))
+        k, v = self._turned(k, kv_heads, qk_quantum, inv_freq), head_major(v, kv_heads, vo_quantum)
+        made = ops.cached(k) + ops.cached(v)
+        before = self.memory.blocks.get(name, tuple(part[:0] for part in made))
+        k, k_scale, v, v_scale = self.memory.blocks[name] = tuple(map(np.concatenate, zip(before, made, strict=True)))
+        first = self.memory.n_tokens
         z = np.empty((len(x), heads, v.shape[2]), ops.dtype)
         for t in range(len(x)):
             for g in range(kv_heads):
                 own = slice(g * heads // kv_heads, (g + 1) * heads // kv_heads)
-                past = (k[: t + 1, g], k_scale[: t + 1, g], v[: t + 1, g], v_scale[: t + 1, g])
+                past = [part[: first + t + 1, g] for part in (k, k_scale, v, v_scale)]
                 z[t, own] = ops.attend(q[t, own], *past, rule)
         return ops.matmul(axis_order(z, vo_quantum), self.weight(f"{name}.o"))
 
     def _turned(self, x: Array, heads: int, quantum: int, inv_freq: Array) -> Array:
         """x: (n_tokens, axis order); inv_freq: (steps, heads, quantum / 2) -> (n_tokens, heads, dims)"""
         steps = x.reshape(len(x), -1, heads, quantum)
-        angle = np.arange(len(x), dtype=f64)[:, None, None, None] * inv_freq
+        positions = np.arange(self.memory.n_tokens, self.memory.n_tokens + len(x), dtype=f64)
+        angle = positions[:, None, None, None] * inv_freq
         a, b = self.arithmetic.rope(steps[..., : quantum // 2], steps[..., quantum // 2 :], angle)
         return head_major(np.concatenate([a, b], axis=-1).reshape(x.shape), heads, quantum)
 
@@ -276,6 +310,12 @@ def head_major(x: Array, heads: int, quantum: int) -> Array:
 def axis_order(x: Array, quantum: int) -> Array:
     """(n_tokens, heads, dims) -> (n_tokens, axis order)"""
     return x.reshape(*x.shape[:2], -1, quantum).transpose(0, 2, 1, 3).reshape(len(x), -1)
+
+
+def fitted(x: Array, shape: tuple[int, ...]) -> Array:
+    """The beginning of x along every axis, filled up with zeros."""
+    cut = x[tuple(slice(n) for n in shape)]
+    return np.pad(cut, [(0, n - have) for n, have in zip(shape, cut.shape, strict=True)])
 
 
 def dequantized(weight: Weight) -> Array:

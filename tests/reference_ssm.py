@@ -23,10 +23,16 @@ def mixer(model: ReferenceModel, block: Mapping[str, Any], kept: tuple[int, ...]
     shapes = {"z": (heads, head_quantum), "x": (heads, head_quantum)}
     shapes |= dict.fromkeys(("b", "c"), (groups, state_quantum))
     made = {}
+    kept_rows = {"x": heads * head, "b": groups * kept[0], "c": groups * kept[0]}
+    nothing = [np.zeros((taps - 1, n), dtype) for n in kept_rows.values()] + [np.zeros((kept[0], heads, head), dtype)]
+    *pasts, state = model.memory.blocks.get(name, nothing)
+    past = dict(zip(kept_rows, pasts, strict=True))
     for role, shape in shapes.items():
         rows = ops.matmul(x, model.weight(f"{name}.{role}"))
         rows = rows + model.vector(f"{name}.{role}.bias") if role in block["row_bias"] else rows
         if role != "z":
+            rows = np.concatenate([past[role], rows])
+            past[role] = rows[len(x) :]
             rows = convolved(rows, model.vector(f"{name}.{role}.conv").reshape(-1, taps + 1), exact)
         made[role] = head_major(rows, *shape)
     w = model.vector(f"{name}.dt").reshape(heads, -1)
@@ -35,7 +41,9 @@ def mixer(model: ReferenceModel, block: Mapping[str, Any], kept: tuple[int, ...]
     least, most = block["step_limits"]
     dt = np.clip(dt, dtype(least), None if most is None else dtype(most))
     decay = (np.exp if exact else edge_exp)(dt * model.vector(f"{name}.a"))
-    y = scan(made["x"], dt, decay, made["b"], made["c"], model.vector(f"{name}.d"), exact)
+    state = state.copy()
+    y = scan(made["x"], dt, decay, made["b"], made["c"], model.vector(f"{name}.d"), state, exact)
+    model.memory.blocks[name] = (*past.values(), state)
     gated = ops.silu_mul(made["z"], y).reshape(len(x), block["norm_groups"], -1)
     gain = head_major(model.vector(f"{name}.gain")[None], heads, head_quantum).reshape(block["norm_groups"], -1)
     gain = gain * dtype(np.sqrt(full / head))
@@ -46,19 +54,24 @@ def mixer(model: ReferenceModel, block: Mapping[str, Any], kept: tuple[int, ...]
 
 
 def convolved(x: Array, taps: Array, exact: bool) -> Array:
-    """x: (n_tokens, rows) in axis order; taps: (rows, kernel + 1), oldest first, the bias last -> silu of the sums"""
+    """x: (kernel - 1 + n_tokens, rows) in axis order; taps: (rows, kernel + 1), oldest first, the bias last
+
+    Returns silu of the sums, (n_tokens, rows).
+    """
     kernel = taps.shape[1] - 1
-    padded = np.concatenate([np.zeros((kernel - 1, x.shape[1]), x.dtype), x])
-    total = np.broadcast_to(taps[:, kernel], x.shape)
+    shape = (len(x) - kernel + 1, x.shape[1])
+    total = np.broadcast_to(taps[:, kernel], shape)
     for i in range(kernel):
-        total = fused(exact)(np.broadcast_to(taps[:, i], x.shape), padded[i : i + len(x)], total)
+        total = fused(exact)(np.broadcast_to(taps[:, i], shape), x[i : i + shape[0]], total)
     return total / (1 + np.exp(-total)) if exact else total / (f32(1) + edge_exp(-total))
 
 
-def scan(x: Array, dt: Array, decay: Array, b: Array, c: Array, skip: Array, exact: bool) -> Array:
-    """x: (n_tokens, heads, dims); dt, decay: (n_tokens, heads); b, c: (n_tokens, groups, states) -> y like x"""
+def scan(x: Array, dt: Array, decay: Array, b: Array, c: Array, skip: Array, state: Array, exact: bool) -> Array:
+    """x: (n_tokens, heads, dims); dt, decay: (n_tokens, heads); b, c: (n_tokens, groups, states) -> y like x
+
+    state: (states, heads, dims); it goes on.
+    """
     b, c = (np.repeat(v, x.shape[1] // v.shape[1], axis=1) for v in (b, c))
-    state = np.zeros((b.shape[2], *x.shape[1:]), x.dtype)
     y = np.empty_like(x)
 
     def wide(per_head: Array) -> Array:

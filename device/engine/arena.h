@@ -1,6 +1,7 @@
 // One block of zeroed memory, handed out piece by piece. Measuring and allocating run the same code, so sizes are exact.
 #pragma once
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <cstddef>
 #include <cstdint>
@@ -39,6 +40,14 @@ public:
         return base_ ? reinterpret_cast<T*>(base_ + begin) : nullptr;
     }
     uint64_t used() const { return used_; }
+
+    // Gives pages back that lie wholly in these bytes; what they hold is lost.
+    static void release(void* bytes, size_t n_bytes) {
+        const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+        const uintptr_t begin = (reinterpret_cast<uintptr_t>(bytes) + page - 1) / page * page;
+        const uintptr_t end = (reinterpret_cast<uintptr_t>(bytes) + n_bytes) / page * page;
+        if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+    }
 
 private:
     uint8_t* base_ = nullptr;

@@ -210,22 +210,26 @@ edge_status edge_model_level_info(const edge_model* model, int32_t level, edge_l
 }
 
 int32_t edge_model_level(const edge_model* model) {
-    return answer(-1, [&] { return model_of(model).choice().level; });
+    return answer(-1, [&] { return model_of(model).level()->choice.level; });
 }
 const char* edge_model_level_reason(const edge_model* model) {
-    return answer("", [&] { return model_of(model).choice().reason.c_str(); });
+    thread_local std::string reason;  // a level may go while its reason is read
+    return answer("", [&] {
+        reason = model_of(model).level()->choice.reason;
+        return reason.c_str();
+    });
 }
 int32_t edge_model_context_tokens(const edge_model* model) {
     return answer(0, [&] { return model_of(model).demand().context_tokens; });
 }
 int32_t edge_model_vocab_size(const edge_model* model) {
-    return answer(0, [&] { return model_of(model).weights().vocab_size; });
+    return answer(0, [&] { return model_of(model).vocab_size(); });
 }
 int32_t edge_model_n_threads(const edge_model* model) {
     return answer(0, [&] { return model_of(model).demand().n_threads; });
 }
 uint64_t edge_model_token_bytes(const edge_model* model) {
-    return answer(uint64_t{0}, [&] { return model_of(model).weights().token_bytes(); });
+    return answer(uint64_t{0}, [&] { return model_of(model).level()->weights.token_bytes(); });
 }
 
 edge_status edge_model_estimate(const edge_model* model, int32_t level, int32_t context_tokens, int32_t kv_bits,
@@ -247,7 +251,14 @@ edge_status edge_model_estimate(const edge_model* model, int32_t level, int32_t 
 edge_status edge_model_verify(edge_model* model) {
     return guard([&] {
         require(model, "model");
-        model->model->verifier().check();
+        model->model->level()->verifier.check();
+    });
+}
+
+edge_status edge_model_set_level(edge_model* model, int32_t level, int32_t recompute) {
+    return guard([&] {
+        require(model, "model");
+        model->model->set_level(level, recompute != 0);
     });
 }
 
@@ -321,6 +332,13 @@ int32_t edge_session_position(const edge_session* session) {
     });
 }
 
+int32_t edge_session_n_exact(const edge_session* session) {
+    return answer(0, [&] {
+        require(session, "session");
+        return session->session.n_exact();
+    });
+}
+
 void edge_session_cancel(edge_session* session) {
     if (session) session->session.cancel();
 }
@@ -373,7 +391,7 @@ edge_status edge_session_op_time(const edge_session* session, int32_t index, edg
             throw ArgumentError("operation " + std::to_string(index) + " does not exist\nhint: they are 0.." +
                                 std::to_string(edge_n_ops() - 1));
         }
-        const edge::OpTime& time = session->session.op_times()[static_cast<size_t>(index)];
+        const edge::OpTime time = session->session.op_times()[static_cast<size_t>(index)];
         write_struct(out, edge_op_time{0, edge::kOpNames[static_cast<size_t>(index)], time.n_calls, time.nanoseconds, time.bytes});
     });
 }

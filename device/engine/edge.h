@@ -25,7 +25,7 @@
 extern "C" {
 #endif
 
-typedef struct edge_model edge_model;     /* a level of an artifact, mapped */
+typedef struct edge_model edge_model;     /* an artifact, and a level of it, mapped */
 typedef struct edge_session edge_session; /* one conversation: KV cache, sampler, position */
 typedef struct edge_text edge_text;       /* one answer's tokens on their way to text */
 
@@ -132,7 +132,8 @@ EDGE_API void edge_model_close(edge_model* model);
 EDGE_API int32_t edge_model_n_levels(const edge_model* model);
 EDGE_API edge_status edge_model_level_info(const edge_model* model, int32_t level, edge_level_info* out);
 EDGE_API int32_t edge_model_level(const edge_model* model);
-EDGE_API const char* edge_model_level_reason(const edge_model* model); /* why this level was chosen */
+/* Why this level was chosen; valid until this thread asks again. */
+EDGE_API const char* edge_model_level_reason(const edge_model* model);
 EDGE_API int32_t edge_model_context_tokens(const edge_model* model);
 EDGE_API int32_t edge_model_vocab_size(const edge_model* model);
 EDGE_API int32_t edge_model_n_threads(const edge_model* model);
@@ -140,6 +141,12 @@ EDGE_API uint64_t edge_model_token_bytes(const edge_model* model); /* weights th
 EDGE_API edge_status edge_model_estimate(const edge_model* model, int32_t level, int32_t context_tokens, int32_t kv_bits,
                                          edge_memory* out);
 EDGE_API edge_status edge_model_verify(edge_model* model); /* waits for, or runs, the check of every mapped run */
+/* Changes the level, from any thread, while sessions run. The new level is mapped and its hashes are checked (unless they are
+ * off) while they go on; then each step of a session that begins is at the new level, a step that runs ends at the one before.
+ * What the new level does not use goes back to the system once no step uses it. Conversations go on: of their keys, values and
+ * states what both levels keep is taken along, the rest is zero; recompute != 0: the next step computes them again instead.
+ * When this fails, nothing has changed. */
+EDGE_API edge_status edge_model_set_level(edge_model* model, int32_t level, int32_t recompute);
 EDGE_API const char* edge_model_metadata(const edge_model* model, size_t* n_bytes); /* the header's `edge` JSON text */
 EDGE_API const char* edge_model_chat_template(const edge_model* model, size_t* n_bytes); /* Jinja source, NULL: none */
 
@@ -155,6 +162,9 @@ EDGE_API void edge_session_close(edge_session* session);
 EDGE_API void edge_session_reset(edge_session* session); /* forget the conversation, and a cancel that met no call */
 EDGE_API edge_status edge_session_rewind(edge_session* session, int32_t n_tokens); /* keep only the first n_tokens */
 EDGE_API int32_t edge_session_position(const edge_session* session); /* tokens of the conversation, sampled ones included */
+/* Tokens whose keys, values and states are, or will be, what the current level makes of them: all of the conversation, or 0
+ * after a change of levels that did not recompute. For callers that use a conversation's beginning for another one. */
+EDGE_API int32_t edge_session_n_exact(const edge_session* session);
 /* From any thread: the running call, or else the next one that computes, returns EDGE_CANCELLED. Tokens that it had not
  * finished are forgotten. */
 EDGE_API void edge_session_cancel(edge_session* session);

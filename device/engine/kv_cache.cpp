@@ -1,5 +1,6 @@
 #include "kv_cache.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "bytes.h"
@@ -13,15 +14,16 @@ KvCache::KvCache(Arena& arena, const Weights& weights, int32_t n_tokens, int32_t
     for (size_t b = 0; b < weights.blocks.size(); ++b) {
         const Block& block = weights.blocks[b];
         if (block.kind != BlockKind::attention || block.dropped) continue;
-        keys_[b] = take(arena, block.n_kv_heads, block.qk, block.qk);
-        values_[b] = take(arena, block.n_kv_heads, block.vo, bits == 8 ? padded_values(block.vo) : block.vo);
+        keys_[b] = allot(arena, block.n_kv_heads, block.qk, block.qk);
+        values_[b] = allot(arena, block.n_kv_heads, block.vo, bits == 8 ? padded_values(block.vo) : block.vo);
     }
 }
 
-KvCache::Plane KvCache::take(Arena& arena, int32_t n_heads, int32_t dims, int64_t held_dims) const {
+KvCache::Plane KvCache::allot(Arena& arena, int32_t n_heads, int32_t dims, int64_t held_dims) const {
     Plane plane;
     plane.n_heads = n_heads;
     plane.dims = dims;
+    plane.held_dims = held_dims;
     const uint64_t n_tokens = static_cast<uint64_t>(n_tokens_);
     const uint64_t row_bytes = static_cast<uint64_t>(held_dims) * static_cast<uint64_t>(bits_) / 8;
     const uint64_t head_bytes = align_bytes(multiply_bytes(n_tokens, row_bytes), 64);
@@ -48,6 +50,29 @@ void KvCache::store(int block, int head, int64_t position, const float* key, con
     ops().store_q8(value, values.dims, codes, values.scales + head * values.head_scales + position);
     uint8_t* column = v + value_code_index(position, 0, values.dims);
     for (int c = 0; c < values.dims; ++c) column[4 * c] = static_cast<uint8_t>(codes[c]);
+}
+
+void KvCache::take(const KvCache& other, int64_t n_tokens) const {
+    for (size_t b = 0; b < keys_.size(); ++b) {
+        take(other.keys_[b], keys_[b], n_tokens, bits_ == 8 ? 16 : 1);
+        take(other.values_[b], values_[b], n_tokens, bits_ == 8 ? 4 : 1);
+    }
+}
+
+// A plane lies in rows of so many tokens; each row has the elements of a head in order, so that its beginning is a smaller head.
+void KvCache::take(const Plane& from, const Plane& to, int64_t n_tokens, int64_t row_tokens) const {
+    const int64_t element_bytes = row_tokens * bits_ / 8, n_rows = (n_tokens + row_tokens - 1) / row_tokens;
+    const int64_t from_bytes = from.held_dims * element_bytes, to_bytes = to.held_dims * element_bytes;
+    const auto n_bytes = static_cast<size_t>(std::min(from.dims, to.dims) * element_bytes);
+    for (int64_t head = 0; head < std::min(from.n_heads, to.n_heads); ++head) {
+        const uint8_t* row = from.data + head * from.head_bytes;
+        uint8_t* own = to.data + head * to.head_bytes;
+        for (int64_t i = 0; i < n_rows; ++i) std::memcpy(own + i * to_bytes, row + i * from_bytes, n_bytes);
+        if (bits_ != 8) continue;
+        std::memcpy(to.scales + head * to.head_scales, from.scales + head * from.head_scales,
+                    static_cast<size_t>(n_tokens) * sizeof(uint16_t));
+    }
+    if (from.data) Arena::release(from.data, static_cast<size_t>(from.n_heads * from.head_bytes));
 }
 
 int64_t KvCache::bytes(int block, int64_t n_tokens) const {

@@ -18,6 +18,10 @@ public:
     // Stores key (qk) and value (vo) of one head for the token at `position`; `codes` is scratch for the longer of the two.
     void store(int block, int head, int64_t position, const float* key, const float* value, int8_t* codes) const;
 
+    // Takes the first n_tokens entries of another level's cache: of each head what both levels keep, while the rest stays zero.
+    // This cache must be new; the other one is of no use afterwards, its memory is given back block by block.
+    void take(const KvCache& other, int64_t n_tokens) const;
+
     // Fills the cache fields of `args` for this head.
     void view(int block, int head, AttentionArgs& args) const;
 
@@ -31,10 +35,12 @@ private:
         uint8_t* data = nullptr;
         uint16_t* scales = nullptr;
         int32_t n_heads = 0, dims = 0;
+        int64_t held_dims = 0;    // dims, and what fills them up
         int64_t head_bytes = 0;   // from one head to the next
         int64_t head_scales = 0;
     };
-    Plane take(Arena& arena, int32_t n_heads, int32_t dims, int64_t held_dims) const;
+    Plane allot(Arena& arena, int32_t n_heads, int32_t dims, int64_t held_dims) const;
+    void take(const Plane& from, const Plane& to, int64_t n_tokens, int64_t row_tokens) const;
 
     int64_t n_tokens_;  // with 8 bits in whole blocks of keys
     int32_t bits_;

@@ -4,6 +4,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -13,16 +14,11 @@
 namespace edge {
 namespace {
 
-// What a level uses, with adjacent runs joined.
-std::vector<Range> used_ranges(const Artifact& artifact, int level) {
-    std::vector<Range> ranges;
-    for (const Run& run : artifact.runs) {
-        if (!run.used_by(level) || run.begin == run.end) continue;
-        if (ranges.empty() || ranges.back().end != run.begin) ranges.push_back({run.begin, run.begin});
-        ranges.back().end = run.end;
-    }
-    return ranges;
-}
+using Runs = std::span<const std::shared_ptr<MappedRun>>;
+
+uint64_t n_bytes(const MappedRun& run) { return run.range.end - run.range.begin; }
+
+uint64_t page_size() { return static_cast<uint64_t>(sysconf(_SC_PAGESIZE)); }  // 16 KiB on some phones
 
 void read_range(int file, uint8_t* out, uint64_t n_bytes, uint64_t offset) {
     while (n_bytes > 0) {
@@ -48,39 +44,29 @@ void populate(void* pages, size_t n_bytes) {
 #ifdef MADV_POPULATE_READ
     if (madvise(pages, n_bytes, MADV_POPULATE_READ) == 0) return;
 #endif
-    const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+    const size_t page = static_cast<size_t>(page_size());
     const auto* bytes = static_cast<const volatile uint8_t*>(pages);
     for (size_t at = 0; at < n_bytes; at += page) static_cast<void>(bytes[at]);
 }
 
-}  // namespace
-
-Mapping::Mapping(int file, const Artifact& artifact, int level, const Placement& placement) {
-    const std::vector<Range> ranges = used_ranges(artifact, level);
-    try {
-        if (placement.huge_pages) {
-            copy(file, artifact.data_offset, ranges);
-        } else {
-            for (const Range& range : ranges) map(file, artifact.data_offset, range, placement);
-        }
-        if (placement.lock) lock();
-    } catch (...) {
-        unmap();
-        throw;
+// Gives each run its own pages of what was mapped for all of them at once. `lead` bytes lie before the first run; the last
+// one owns the rest.
+void hand_out(void* pages, uint64_t length, uint64_t lead, Runs runs) {
+    const uint64_t page = page_size();
+    auto* at = static_cast<uint8_t*>(pages);
+    for (const auto& run : runs) {
+        const uint64_t owned = run == runs.back() ? length : align_bytes(lead + n_bytes(*run), page);
+        run->data = at + lead;
+        run->pages = at;
+        run->n_page_bytes = static_cast<size_t>(owned);
+        at += owned, length -= owned, lead = 0;
     }
 }
 
-Mapping::~Mapping() { unmap(); }
-
-void Mapping::unmap() {
-    for (const Pages& pages : pages_) munmap(pages.begin, pages.n_bytes);
-    pages_.clear();
-}
-
-void Mapping::map(int file, uint64_t data_offset, const Range& range, const Placement& placement) {
-    const uint64_t page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));  // 16 KiB on some phones: runs may begin inside one
-    const uint64_t first = data_offset + range.begin, lead = first % page;
-    const uint64_t length = range.end - range.begin + lead;
+// Runs side by side in the file, of which only the first may begin inside a page.
+void map(int file, uint64_t data_offset, Runs runs, const Placement& placement) {
+    const uint64_t first = data_offset + runs.front()->range.begin, lead = first % page_size();
+    const uint64_t length = runs.back()->range.end - runs.front()->range.begin + lead;
     void* pages = MAP_FAILED;
     errno = ENOMEM;
     if (length <= SIZE_MAX) {
@@ -90,16 +76,25 @@ void Mapping::map(int file, uint64_t data_offset, const Range& range, const Plac
         throw Error{errno == ENOMEM ? EDGE_OUT_OF_MEMORY : EDGE_IO,
                     "could not map " + mebibytes(length) + " of the file: " + strerror(errno)};
     }
-    pages_.push_back({pages, static_cast<size_t>(length)});
-    regions_.push_back({range.begin, range.end, static_cast<uint8_t*>(pages) + lead});
+    hand_out(pages, length, lead, runs);
     if (!wish_huge_pages(pages, static_cast<size_t>(length))) madvise(pages, static_cast<size_t>(length), MADV_WILLNEED);
     if (placement.prefault) populate(pages, static_cast<size_t>(length));
 }
 
-// All ranges one behind the other, from a border of huge pages on.
-void Mapping::copy(int file, uint64_t data_offset, const std::vector<Range>& ranges) {
+void map_all(int file, uint64_t data_offset, Runs runs, const Placement& placement) {
+    for (size_t begin = 0, end; begin < runs.size(); begin = end) {
+        for (end = begin + 1; end < runs.size(); ++end) {
+            const uint64_t border = runs[end]->range.begin;
+            if (border != runs[end - 1]->range.end || (data_offset + border) % page_size() != 0) break;
+        }
+        map(file, data_offset, runs.subspan(begin, end - begin), placement);
+    }
+}
+
+// All runs one behind the other, from a border of huge pages on.
+void copy(int file, uint64_t data_offset, Runs runs) {
     uint64_t length = 0;
-    for (const Range& range : ranges) length += range.end - range.begin;
+    for (const auto& run : runs) length += align_bytes(n_bytes(*run), page_size());
     length = align_bytes(length, kHugePage);
     const uint64_t reserved = add_bytes(length, kHugePage);
     void* pages = reserved > SIZE_MAX ? MAP_FAILED
@@ -113,21 +108,19 @@ void Mapping::copy(int file, uint64_t data_offset, const std::vector<Range>& ran
     auto* out = static_cast<uint8_t*>(pages) + lead;
     munmap(out + length, static_cast<size_t>(kHugePage - lead));
     if (lead > 0) munmap(pages, static_cast<size_t>(lead));
-    pages_.push_back({out, static_cast<size_t>(length)});
+    hand_out(out, length, 0, runs);
     wish_huge_pages(out, static_cast<size_t>(length));  // refused: small pages do as well
-    for (const Range& range : ranges) {
-        read_range(file, out, range.end - range.begin, data_offset + range.begin);
-        regions_.push_back({range.begin, range.end, out});
-        out += range.end - range.begin;
+    for (const auto& run : runs) {
+        read_range(file, static_cast<uint8_t*>(run->pages), n_bytes(*run), data_offset + run->range.begin);
     }
-    mprotect(pages_.back().begin, pages_.back().n_bytes, PROT_READ);
+    mprotect(out, static_cast<size_t>(length), PROT_READ);
 }
 
-void Mapping::lock() const {
+void lock(Runs runs) {
     uint64_t total = 0;
-    for (const Pages& pages : pages_) total += pages.n_bytes;
-    for (const Pages& pages : pages_) {
-        if (mlock(pages.begin, pages.n_bytes) == 0) continue;
+    for (const auto& run : runs) total += run->n_page_bytes;
+    for (const auto& run : runs) {
+        if (mlock(run->pages, run->n_page_bytes) == 0) continue;
         const int reason = errno;
         rlimit limit{};
         const bool limited = getrlimit(RLIMIT_MEMLOCK, &limit) == 0 && limit.rlim_cur < total;
@@ -138,11 +131,52 @@ void Mapping::lock() const {
     }
 }
 
+}  // namespace
+
+MappedRun::~MappedRun() {
+    if (pages) munmap(pages, n_page_bytes);
+}
+
+Mapping::Mapping(int file, const Artifact& artifact, int level, const Placement& placement,
+                 std::span<std::atomic<bool>> passed, const Mapping* other) {
+    std::vector<std::shared_ptr<MappedRun>> fresh;
+    for (size_t i = 0; i < artifact.runs.size(); ++i) {
+        const Run& run = artifact.runs[i];
+        if (!run.used_by(level) || run.begin == run.end) continue;
+        std::shared_ptr<MappedRun> found = other ? other->find(i) : nullptr;
+        if (!found) fresh.push_back(found = std::make_shared<MappedRun>(run, i, passed[i]));
+        runs_.push_back(std::move(found));
+    }
+    if (fresh.empty()) return;
+    if (placement.huge_pages) {
+        copy(file, artifact.data_offset, fresh);
+    } else {
+        map_all(file, artifact.data_offset, fresh, placement);
+    }
+    if (placement.lock) lock(fresh);
+}
+
+std::shared_ptr<MappedRun> Mapping::find(size_t index) const {
+    const auto found = std::lower_bound(runs_.begin(), runs_.end(), index,
+                                        [](const auto& run, size_t wanted) { return run->index < wanted; });
+    return found != runs_.end() && (*found)->index == index ? *found : nullptr;
+}
+
 const uint8_t* Mapping::at(uint64_t offset) const {
-    for (const Region& region : regions_) {
-        if (region.begin <= offset && offset < region.end) return region.data + (offset - region.begin);
+    const auto behind = std::upper_bound(runs_.begin(), runs_.end(), offset,
+                                         [](uint64_t wanted, const auto& run) { return wanted < run->range.begin; });
+    if (behind != runs_.begin() && offset < (*(behind - 1))->range.end) {
+        return (*(behind - 1))->data + (offset - (*(behind - 1))->range.begin);
     }
     throw Error{EDGE_INTERNAL, "offset " + std::to_string(offset) + " is not mapped"};
+}
+
+uint64_t copied_bytes(const Artifact& artifact, int level) {
+    uint64_t length = 0;
+    for (const Run& run : artifact.runs) {
+        if (run.used_by(level)) length += align_bytes(run.end - run.begin, page_size());
+    }
+    return align_bytes(length, kHugePage);
 }
 
 }  // namespace edge

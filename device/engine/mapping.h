@@ -1,7 +1,10 @@
-// The runs of an artifact that one level uses: mapped read-only, adjacent runs in one mapping, or copied to huge pages.
+// The runs of an artifact in memory: mapped read-only or copied to huge pages, and shared by the levels that use them.
 #pragma once
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <span>
 #include <vector>
 
 #include "artifact.h"
@@ -16,32 +19,42 @@ struct Placement {
     bool huge_pages = false;  // a private copy, with huge pages where the system gives them
 };
 
+// One run in memory. Its pages go back to the system with the last level that uses it.
+struct MappedRun {
+    MappedRun(const Range& range, size_t index, std::atomic<bool>& passed) : range(range), index(index), passed(passed) {}
+    ~MappedRun();
+    MappedRun(const MappedRun&) = delete;
+    MappedRun& operator=(const MappedRun&) = delete;
+
+    const Range range;  // of the data
+    const size_t index;
+    const uint8_t* data = nullptr;   // its first byte
+    void* pages = nullptr;           // what it owns: whole pages, in which no other run lies
+    size_t n_page_bytes = 0;
+    std::atomic<bool>& passed;       // its hash was found to be right
+};
+
 class Mapping {
 public:
-    // Throws EDGE_IO or EDGE_OUT_OF_MEMORY. The file may be closed afterwards.
-    Mapping(int file, const Artifact& artifact, int level, const Placement& placement);
-    ~Mapping();
+    // What `other` (may be nullptr), a level of the same file, has in memory is shared; the rest is mapped. `passed` has a flag
+    // for each run of the file, and outlives this. Throws EDGE_IO or EDGE_OUT_OF_MEMORY.
+    Mapping(int file, const Artifact& artifact, int level, const Placement& placement, std::span<std::atomic<bool>> passed,
+            const Mapping* other);
     Mapping(const Mapping&) = delete;
     Mapping& operator=(const Mapping&) = delete;
 
     // The byte at this offset of the data, which must lie in a run that the level uses.
     const uint8_t* at(uint64_t offset) const;
 
+    // Runs that the level uses, in file order; none is empty.
+    std::span<const std::shared_ptr<MappedRun>> runs() const { return runs_; }
+
 private:
-    struct Region {
-        uint64_t begin, end;  // of the data
-        const uint8_t* data;  // the byte at `begin`
-    };
-    struct Pages {
-        void* begin;
-        size_t n_bytes;
-    };
-    void map(int file, uint64_t data_offset, const Range& range, const Placement& placement);
-    void copy(int file, uint64_t data_offset, const std::vector<Range>& ranges);
-    void lock() const;
-    void unmap();
-    std::vector<Region> regions_;
-    std::vector<Pages> pages_;
+    std::shared_ptr<MappedRun> find(size_t index) const;
+    std::vector<std::shared_ptr<MappedRun>> runs_;
 };
+
+// Bytes that a level's copy on huge pages takes.
+uint64_t copied_bytes(const Artifact& artifact, int level);
 
 }  // namespace edge

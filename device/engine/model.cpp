@@ -1,11 +1,13 @@
 #include "model.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "memory.h"
 #include "threads.h"
@@ -61,12 +63,6 @@ edge_verify checked_verify(int32_t verify) {
     return static_cast<edge_verify>(verify);
 }
 
-uint64_t vector_bytes(const Artifact& artifact, int level) {
-    Arena measuring;
-    const Weights weights(measuring, artifact, level, nullptr);
-    return measuring.used();
-}
-
 template <typename T>
 std::span<const T> view(const Mapping& mapping, const Range& range) {
     if (range.begin == range.end) return {};
@@ -93,22 +89,76 @@ Model::File::File(const std::string& path) : number(open(path.c_str(), O_RDONLY 
 
 Model::File::~File() { close(number); }
 
-Model::Model(const std::string& path, const edge_load_options& options) : Model(File(path), options) {}
-
-Model::Model(const File& file, const edge_load_options& options)
-    : artifact_(read_artifact(file.number)),
+Model::Model(const std::string& path, const edge_load_options& options)
+    : file_(path),
+      artifact_(read_artifact(file_.number)),
       demand_(make_demand(artifact_, options)),
       pin_threads_(options.pin_threads != 0),
-      choice_(choose(artifact_, demand_, options)),
-      mapping_(file.number, artifact_, choice_.level,
-               {options.lock_pages != 0, options.prefault != 0, options.huge_pages != 0}),
-      verifier_(artifact_, mapping_, choice_.level, checked_verify(options.verify)),
-      vectors_(vector_bytes(artifact_, choice_.level)),
-      weights_(vectors_, artifact_, choice_.level, &mapping_),
-      tokenizer_(tokenizer_tables(mapping_, artifact_), artifact_.tokenizer) {
-    const auto jinja = view<char>(mapping_, artifact_.chat_template);
+      placement_{options.lock_pages != 0, options.prefault != 0, options.huge_pages != 0},
+      verify_(checked_verify(options.verify)),
+      passed_(artifact_.runs.size()),
+      stamp_(stamp()),
+      level_(std::make_shared<MappedLevel>(file_.number, artifact_, choose(artifact_, demand_, options), placement_, verify_,
+                                           passed_, nullptr)),
+      tokenizer_(tokenizer_tables(level_->mapping, artifact_), artifact_.tokenizer) {
+    const auto jinja = view<char>(level_->mapping, artifact_.chat_template);
     chat_template_ = {jinja.data(), jinja.size()};
-    if (options.verify == EDGE_VERIFY_EAGER) verifier_.check();
+    if (verify_ == EDGE_VERIFY_EAGER) level_->verifier.check();
+}
+
+Model::Current Model::current() const {
+    const std::lock_guard lock(current_mutex_);
+    return {level_, n_changes_, recompute_};
+}
+
+Model::Stamp Model::stamp() const {
+    struct stat status;
+    if (fstat(file_.number, &status) != 0) throw Error{EDGE_IO, std::string("could not stat the file: ") + strerror(errno)};
+    return {status.st_size, status.st_ctim.tv_sec, status.st_ctim.tv_nsec};
+}
+
+// The file may have been cut since its header was read. When it was written to, what passed before counts no more.
+void Model::look_at_file(const Level& level) {
+    const Stamp now = stamp();
+    if (static_cast<uint64_t>(now.n_bytes) < level.file_bytes) {
+        throw Error{EDGE_TRUNCATED, "the level needs a file of " + std::to_string(level.file_bytes) + " bytes, this one has " +
+                                        std::to_string(now.n_bytes) + " by now\nhint: copy the file again, and load it anew"};
+    }
+    if (now == stamp_) return;
+    for (std::atomic<bool>& passed : passed_) passed = false;
+    stamp_ = now;
+}
+
+void Model::set_level(int level, bool recompute) {
+    const std::lock_guard one(resizing_);
+    const Choice choice = choose_by_level(artifact_, level);
+    std::shared_ptr<MappedLevel> next = this->level();  // and what was current, once they are exchanged
+    if (next->choice.level != level) {
+        look_at_file(artifact_.levels[static_cast<size_t>(level)]);
+        const edge_verify verify = verify_ == EDGE_VERIFY_OFF ? EDGE_VERIFY_OFF : EDGE_VERIFY_LAZY;
+        next = std::make_shared<MappedLevel>(file_.number, artifact_, choice, placement_, verify, passed_, next.get());
+        next->verifier.wait(false);  // in this thread, too: users still run the level before
+    } else if (!recompute) {
+        return;
+    }
+    {
+        const std::lock_guard lock(current_mutex_);
+        level_.swap(next);
+        recompute_ = recompute;
+        ++n_changes_;
+    }
+    const std::lock_guard lock(users_mutex_);
+    for (LevelUser* user : users_) user->level_changed();
+}
+
+void Model::join(LevelUser& user) {
+    const std::lock_guard lock(users_mutex_);
+    users_.push_back(&user);
+}
+
+void Model::leave(LevelUser& user) {
+    const std::lock_guard lock(users_mutex_);
+    users_.erase(std::find(users_.begin(), users_.end(), &user));
 }
 
 Needs Model::needs(int level, const Demand& demand) const {

@@ -1,17 +1,28 @@
-// One level of an artifact, mapped and ready; shared by the sessions that run it.
+// An artifact, the level of it that runs now, and the sessions that run it.
 #pragma once
+#include <atomic>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "artifact.h"
+#include "mapped_level.h"
 #include "mapping.h"
 #include "select.h"
 #include "tokenizer.h"
-#include "verifier.h"
-#include "weights.h"
 
 namespace edge {
+
+// Who runs a model's level and must be told of another one. Called from any thread.
+class LevelUser {
+public:
+    virtual void level_changed() noexcept = 0;
+
+protected:
+    ~LevelUser() = default;
+};
 
 class Model {
 public:
@@ -20,13 +31,27 @@ public:
 
     const Artifact& artifact() const { return artifact_; }
     const Demand& demand() const { return demand_; }
-    const Choice& choice() const { return choice_; }
-    const Weights& weights() const { return weights_; }
     const Tokenizer& tokenizer() const { return tokenizer_; }
     std::string_view chat_template() const { return chat_template_; }  // empty: none
-    Verifier& verifier() { return verifier_; }
+    int32_t vocab_size() const { return artifact_.model.vocab_size; }
     bool pin_threads() const { return pin_threads_; }
     Needs needs(int level, const Demand& demand) const;
+
+    struct Current {
+        std::shared_ptr<MappedLevel> level;
+        uint64_t n_changes = 0;  // so far
+        bool recompute = false;  // conversations are to be computed again at this level
+    };
+    // What steps begin with now; a step that runs may be at the level before.
+    Current current() const;
+    std::shared_ptr<MappedLevel> level() const { return current().level; }
+    uint64_t n_changes() const { return n_changes_; }
+
+    // Maps and checks a level, then lets all users know. Throws Error, and then the level stays what it was.
+    void set_level(int level, bool recompute);
+
+    void join(LevelUser& user);
+    void leave(LevelUser& user);
 
 private:
     struct File {
@@ -36,17 +61,33 @@ private:
         File& operator=(const File&) = delete;
         int number;
     };
-    Model(const File& file, const edge_load_options& options);
+    struct Stamp {  // when the file was changed last
+        int64_t n_bytes, seconds, nanoseconds;
+        bool operator==(const Stamp&) const = default;
+    };
+    Stamp stamp() const;
+    void look_at_file(const Level& level);
 
-    Artifact artifact_;
-    Demand demand_;
-    bool pin_threads_;
-    Choice choice_;
-    Mapping mapping_;
-    Verifier verifier_;  // hashes in the background while the rest is set up
-    Arena vectors_;
-    Weights weights_;
-    Tokenizer tokenizer_;
+    const File file_;  // stays open: a level that comes later is the same file's, whatever its name means by then
+    const Artifact artifact_;
+    const Demand demand_;
+    const bool pin_threads_;
+    const Placement placement_;
+    const edge_verify verify_;
+
+    std::vector<std::atomic<bool>> passed_;  // by run: its hash was right, and nothing was written to the file since
+
+    std::mutex resizing_;              // one change at a time; of the stamp, too
+    Stamp stamp_;
+    mutable std::mutex current_mutex_; // of the next three; held for moments
+    std::shared_ptr<MappedLevel> level_;
+    bool recompute_ = false;
+    std::atomic<uint64_t> n_changes_{0};
+
+    std::mutex users_mutex_;
+    std::vector<LevelUser*> users_;
+
+    Tokenizer tokenizer_;  // its tables lie in runs that all levels share
     std::string_view chat_template_;
 };
 

@@ -52,10 +52,11 @@ std::string smaller_hint(const Artifact& artifact, const Demand& demand, uint64_
 Needs level_needs(const Artifact& artifact, int level, const Demand& demand) {
     Arena vectors, kv, work;
     const Weights weights(vectors, artifact, level, nullptr);
-    const SessionMemory session(kv, work, weights, demand);
+    const LevelMemory at_level(kv, work, weights, demand);
+    const Conversation conversation(work, artifact.model.vocab_size, demand.context_tokens);
     Needs needs;
     needs.mapped_bytes = artifact.levels[static_cast<size_t>(level)].mapped_bytes;
-    if (demand.huge_pages) needs.mapped_bytes = align_bytes(needs.mapped_bytes, kHugePage);
+    if (demand.huge_pages) needs.mapped_bytes = copied_bytes(artifact, level);
     needs.kv_bytes = kv.used();
     needs.workspace_bytes = add_bytes(add_bytes(work.used(), vectors.used()),
                                       artifact.table_bytes() + sizeof(Tokenizer));

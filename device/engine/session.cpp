@@ -9,47 +9,124 @@
 namespace edge {
 namespace {
 
-struct Sizes {
-    uint64_t kv_bytes, work_bytes;
-};
-
-Sizes measure(const Model& model) {
-    Arena kv, work;
-    const SessionMemory memory(kv, work, model.weights(), model.demand());
-    return {kv.used(), work.used()};
+uint64_t conversation_bytes(const Model& model) {
+    Arena measuring;
+    const Conversation conversation(measuring, model.vocab_size(), model.demand().context_tokens);
+    return measuring.used();
 }
 
 }  // namespace
 
 Session::Session(std::shared_ptr<Model> model)
     : model_(std::move(model)),
-      kv_arena_(measure(*model_).kv_bytes),
-      work_arena_(measure(*model_).work_bytes),
-      memory_(kv_arena_, work_arena_, model_->weights(), model_->demand()),
-      pool_(model_->demand().n_threads, model_->pin_threads()),
-      transformer_(model_->weights(), memory_.cache, memory_.states, memory_.workspace, pool_) {}
+      arena_(conversation_bytes(*model_)),
+      conversation_(arena_, model_->vocab_size(), model_->demand().context_tokens),
+      pool_(model_->demand().n_threads, model_->pin_threads()) {
+    const Model::Current now = model_->current();
+    here_ = std::make_unique<SessionLevel>(now.level, model_->demand(), pool_);
+    n_changes_ = now.n_changes;
+    model_->join(*this);
+    level_changed();  // what changed since
+}
+
+Session::~Session() { model_->leave(*this); }
+
+Session::Call::Call(const Session& session) : session_(const_cast<Session&>(session)) {
+    for (Use found = Use::none; !session_.use_.compare_exchange_strong(found, Use::call); found = Use::none) {
+        if (found == Use::call) {
+            throw ArgumentError("this session is in use by another call\nhint: open one session per thread");
+        }
+        session_.use_.wait(Use::move);
+    }
+}
+
+Session::Call::~Call() {
+    session_.use_ = Use::none;
+    session_.level_changed();  // during the last step
+}
+
+// A session that computes follows before its next step; one that rests is moved here, whoever's thread this is, so that the
+// memory of the level before is free again. A change that comes meanwhile is seen by the next round.
+void Session::level_changed() noexcept {
+    while (model_->n_changes() != n_changes_) {
+        Use found = Use::none;
+        if (!use_.compare_exchange_strong(found, Use::move)) return;
+        bool followed = true;
+        try {
+            follow();
+        } catch (...) {
+            followed = false;  // for lack of memory: the next step tries again, and tells
+        }
+        use_ = Use::none;
+        use_.notify_all();
+        if (!followed) return;
+    }
+}
+
+// Moves to the level that the model has now. Throws for lack of memory; then nothing has changed.
+void Session::follow() {
+    const Model::Current now = model_->current();
+    const bool same_size = now.level->choice.level == here_->level->choice.level;
+    const bool again = (now.recompute && !(same_size && !is_mixed_)) || !is_sound();
+    if (now.level != here_->level) {
+        auto next = std::make_unique<SessionLevel>(now.level, model_->demand(), pool_);
+        next->take(*here_, again ? 0 : n_cached_);
+        here_ = std::move(next);
+    }
+    if (again) set_cached(0);
+    if (n_cached_ > 0 && !same_size) is_mixed_ = true;
+    n_changes_ = now.n_changes;
+}
+
+// Whether what is cached comes from runs that passed their check. Weights that are damaged left nothing to take along.
+bool Session::is_sound() {
+    if (n_cached_ == 0) return true;
+    try {
+        return here_->level->verifier.wait(cancelled_);
+    } catch (const Error&) {
+        return false;
+    }
+}
+
+int32_t Session::n_exact() const {
+    const Call call(*this);
+    const bool is_other = is_mixed_ || n_changes_ != model_->n_changes();
+    return is_other && n_cached_ > 0 ? 0 : n_tokens_;
+}
 
 void Session::reset() {
-    rewind(0);
+    const Call call(*this);
+    keep(0);
     cancelled_ = false;
 }
 
 void Session::rewind(int32_t n_tokens) {
+    const Call call(*this);
+    keep(n_tokens);
+}
+
+void Session::keep(int32_t n_tokens) {
     if (n_tokens < 0 || n_tokens > n_tokens_) {
         throw ArgumentError("cannot rewind to " + std::to_string(n_tokens) + " tokens, the conversation has " +
                             std::to_string(n_tokens_));
     }
-    if (n_tokens < n_tokens_ || n_tokens == 0) has_logits_ = false;
+    if (n_tokens < n_tokens_) n_logits_ = 0;
     n_tokens_ = n_tokens;
+    n_seen_ = std::min(n_seen_, n_tokens);
     if (n_tokens < n_cached_) keep_cached(n_tokens);
+}
+
+void Session::set_cached(int32_t n_tokens) {
+    n_cached_ = n_tokens;
+    if (n_tokens == 0) is_mixed_ = false;
 }
 
 // Of what the caches hold only the first tokens count. The state of a mixer cannot go back: it is made again from the first
 // token when it is needed.
-void Session::keep_cached(int32_t n_tokens) { n_cached_ = memory_.states.empty() ? n_tokens : 0; }
+void Session::keep_cached(int32_t n_tokens) { set_cached(here_->memory.states.empty() ? n_tokens : 0); }
 
 void Session::append(std::span<const int32_t> tokens) {
-    const int32_t context = model_->demand().context_tokens, vocab_size = model_->weights().vocab_size;
+    const int32_t context = model_->demand().context_tokens, vocab_size = model_->vocab_size();
     for (const int32_t token : tokens) {
         if (token >= 0 && token < vocab_size) continue;
         throw ArgumentError("token " + std::to_string(token) + " is outside the vocabulary of " + std::to_string(vocab_size));
@@ -60,7 +137,7 @@ void Session::append(std::span<const int32_t> tokens) {
                                            "\nhint: load with a larger context (this model takes up to " +
                                            std::to_string(model_->artifact().model.max_context) + "), or shorten the text"};
     }
-    std::copy(tokens.begin(), tokens.end(), memory_.history + n_tokens_);
+    std::copy(tokens.begin(), tokens.end(), conversation_.history + n_tokens_);
     n_tokens_ += static_cast<int32_t>(tokens.size());
 }
 
@@ -70,49 +147,53 @@ void Session::end_cancelled() {
     throw Error{EDGE_CANCELLED, "cancelled"};
 }
 
-// Pushes what is not cached yet through the model, and leaves the last token's logits in the workspace.
-void Session::advance(float* all_logits) {
-    const int64_t vocab_size = model_->weights().vocab_size;
+// Pushes what is not cached yet through the model, and leaves the last token's logits in the conversation. `rows` (may be
+// nullptr) gets those of the tokens from `first` on; what a move made uncached before it is only computed again.
+void Session::advance(float* rows, int32_t first) {
+    const int64_t vocab_size = model_->vocab_size();
     int n = 0;
     while (n_cached_ < n_tokens_) {
-        n = std::min(memory_.workspace.n, n_tokens_ - n_cached_);
-        has_logits_ = false;
-        if (!transformer_.forward(memory_.history + n_cached_, n, n_cached_, cancelled_)) {
-            n_tokens_ = n_cached_;
+        if (model_->n_changes() != n_changes_) follow();
+        const bool wanted = rows && n_cached_ >= first;
+        n = std::min(here_->memory.workspace.n, (rows && !wanted ? first : n_tokens_) - n_cached_);
+        n_logits_ = 0;
+        if (!here_->transformer.forward(conversation_.history + n_cached_, n, n_cached_, cancelled_)) {
+            n_tokens_ = n_seen_;
             keep_cached(n_cached_);
             end_cancelled();
         }
-        if (all_logits) {
-            transformer_.head(0, n, all_logits);
-            all_logits += n * vocab_size;
-        }
+        if (wanted) here_->transformer.head(0, n, rows + (n_cached_ - first) * vocab_size);
         n_cached_ += n;
+        n_seen_ = std::max(n_seen_, n_cached_);
     }
     if (n == 0) return;
-    if (all_logits) {
-        std::memcpy(memory_.workspace.logits, all_logits - vocab_size, static_cast<size_t>(vocab_size) * sizeof(float));
+    if (rows) {
+        std::memcpy(conversation_.logits, rows + (n_tokens_ - 1 - first) * vocab_size,
+                    static_cast<size_t>(vocab_size) * sizeof(float));
     } else {
-        transformer_.head(n - 1, 1, memory_.workspace.logits);
+        here_->transformer.head(n - 1, 1, conversation_.logits);
     }
-    if (!model_->verifier().wait(cancelled_)) end_cancelled();
-    has_logits_ = true;
+    if (!here_->level->verifier.wait(cancelled_)) end_cancelled();
+    n_logits_ = n_tokens_;
 }
 
 void Session::ready() {
-    advance(nullptr);
-    if (!has_logits_) throw ArgumentError("there is no text to continue\nhint: feed at least one token first");
+    if (n_logits_ != n_tokens_) advance(nullptr, 0);
+    if (n_logits_ == 0) throw ArgumentError("there is no text to continue\nhint: feed at least one token first");
 }
 
 void Session::feed(std::span<const int32_t> tokens, bool all, float* logits) {
-    const size_t vocab_size = static_cast<size_t>(model_->weights().vocab_size);
+    const size_t vocab_size = static_cast<size_t>(model_->vocab_size());
     const size_t n_logits = logits ? (all ? tokens.size() : 1) * vocab_size : 0;
     try {
-        if (all && logits) advance(nullptr);  // a sampled token that waits gets no row
+        const Call call(*this);
+        if (all && logits) advance(nullptr, 0);  // a sampled token that waits gets no row
+        const int32_t first = n_tokens_;
         append(tokens);
-        advance(all ? logits : nullptr);
+        advance(all ? logits : nullptr, first);
         if (!all && logits) {
             ready();
-            std::memcpy(logits, memory_.workspace.logits, vocab_size * sizeof(float));
+            std::memcpy(logits, conversation_.logits, vocab_size * sizeof(float));
         }
     } catch (...) {
         std::fill_n(logits, n_logits, 0.0f);  // nothing unverified leaves
@@ -121,31 +202,45 @@ void Session::feed(std::span<const int32_t> tokens, bool all, float* logits) {
 }
 
 int32_t Session::sample() {
-    const size_t vocab_size = static_cast<size_t>(model_->weights().vocab_size);
-    return memory_.sampler.sample({memory_.workspace.logits, vocab_size}, {memory_.history, static_cast<size_t>(n_tokens_)});
+    return conversation_.sampler.sample({conversation_.logits, static_cast<size_t>(model_->vocab_size())},
+                                        {conversation_.history, static_cast<size_t>(n_tokens_)});
 }
 
 int32_t Session::next() {
+    const Call call(*this);
     ready();
     const int32_t token = sample();
     append({&token, 1});
     return token;
 }
 
+void Session::time_ops(bool on) {
+    const Call call(*this);
+    here_->transformer.time_ops(on);
+}
+
+OpTimes Session::op_times() const {
+    const Call call(*this);
+    return here_->transformer.op_times();
+}
+
 void Session::logprobs(int32_t n_top, edge_logprob* out) {
-    const int32_t vocab_size = model_->weights().vocab_size;
+    const Call call(*this);
+    const int32_t vocab_size = model_->vocab_size();
     if (n_top < 0 || n_top > vocab_size) {
         throw ArgumentError("n_top is " + std::to_string(n_top) + ", expected 0 to " + std::to_string(vocab_size));
     }
-    if (!has_logits_ || n_cached_ + 1 != n_tokens_) {
+    if (n_logits_ == 0 || n_logits_ + 1 != n_tokens_) {
         throw ArgumentError("no token was sampled from the last logits\nhint: ask right after the token was sampled");
     }
-    memory_.sampler.logprobs({memory_.workspace.logits, static_cast<size_t>(vocab_size)}, memory_.history[n_cached_], n_top, out);
+    conversation_.sampler.logprobs({conversation_.logits, static_cast<size_t>(vocab_size)}, conversation_.history[n_logits_],
+                                   n_top, out);
 }
 
 void Session::generate(std::span<const int32_t> prompt, int32_t max_tokens, std::vector<std::string> stops, const Emit& emit,
                        int32_t& n_generated) {
     n_generated = 0;
+    const Call call(*this);
     if (max_tokens < 0) throw ArgumentError("max_tokens is " + std::to_string(max_tokens) + ", expected at least 0");
     append(prompt);
     if (max_tokens > 0 && n_tokens_ == model_->demand().context_tokens) {

@@ -31,6 +31,12 @@ public:
     void time_ops(bool on);
     const OpTimes& op_times() const { return times_; }
 
+    // Goes on with the sums of a transformer that this one replaces.
+    void continue_times(const Transformer& other) {
+        times_ = other.times_;
+        timing_ = other.timing_ ? &times_ : nullptr;
+    }
+
 private:
     struct Product {  // weight times the quantized activations
         const Weight* weight;

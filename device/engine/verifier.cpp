@@ -9,14 +9,13 @@
 
 namespace edge {
 
-Verifier::Verifier(const Artifact& artifact, const Mapping& mapping, int level, edge_verify mode) : mode_(mode) {
-    for (size_t i = 0; i < artifact.runs.size(); ++i) {
-        const Run& run = artifact.runs[i];
-        if (run.used_by(level) && run.end > run.begin) {
-            jobs_.push_back({mapping.at(run.begin), run.end - run.begin, i, run.sha256});
-        }
+Verifier::Verifier(const Artifact& artifact, const Mapping& mapping, edge_verify mode) : mode_(mode) {
+    for (const auto& run : mapping.runs()) {
+        if (!run->passed) jobs_.push_back({run.get(), artifact.runs[run->index].sha256});
     }
-    if (mode == EDGE_VERIFY_LAZY) {
+    if (jobs_.empty()) {
+        state_ = State::passed;
+    } else if (mode == EDGE_VERIFY_LAZY) {
         state_ = State::running;
         thread_ = std::thread([this] { work(); });
     }
@@ -28,7 +27,6 @@ Verifier::~Verifier() {
 }
 
 void Verifier::work() {
-    if (jobs_.empty()) finish(State::passed, "");
     while (take_run()) continue;
 }
 
@@ -43,18 +41,20 @@ bool Verifier::take_run() {
 
 void Verifier::check_run(const Job& job) {
     constexpr uint64_t kStep = 1 << 20;  // between looks at stop_
+    const uint64_t n_bytes = job.run->range.end - job.run->range.begin;
     Sha256 hash;
-    for (uint64_t done = 0; done < job.n_bytes; done += kStep) {
+    for (uint64_t done = 0; done < n_bytes; done += kStep) {
         if (stop_) return;
-        hash.update(job.data + done, static_cast<size_t>(std::min(kStep, job.n_bytes - done)));
+        hash.update(job.run->data + done, static_cast<size_t>(std::min(kStep, n_bytes - done)));
     }
     const std::string found = hex(hash.finish());
     if (found != job.sha256) {
-        finish(State::failed, "run " + std::to_string(job.run) + " of the file has SHA-256 " + found + ", its header says " +
+        finish(State::failed, "run " + std::to_string(job.run->index) + " of the file has SHA-256 " + found + ", its header says " +
                                   job.sha256 + " (rule 5.4)\nhint: the file is damaged: copy it again");
-    } else if (n_passed_.fetch_add(1) + 1 == jobs_.size()) {
-        finish(State::passed, "");
+        return;
     }
+    job.run->passed = true;
+    if (n_passed_.fetch_add(1) + 1 == jobs_.size()) finish(State::passed, "");
 }
 
 void Verifier::finish(State state, std::string failure) {

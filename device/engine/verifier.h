@@ -16,8 +16,9 @@ namespace edge {
 
 class Verifier {
 public:
-    // The mapping must outlive the verifier. LAZY starts a thread; EAGER and OFF start nothing.
-    Verifier(const Artifact& artifact, const Mapping& mapping, int level, edge_verify mode);
+    // Of the runs that have not passed yet; the mapping must outlive the verifier. LAZY starts a thread; EAGER and OFF start
+    // nothing.
+    Verifier(const Artifact& artifact, const Mapping& mapping, edge_verify mode);
     ~Verifier();
     Verifier(const Verifier&) = delete;
     Verifier& operator=(const Verifier&) = delete;
@@ -25,16 +26,14 @@ public:
     // Checks all runs, if that has not happened, and waits for the result. Throws EDGE_BAD_HASH.
     void check();
 
-    // What results wait for; a caller that would wait hashes runs itself. True at once when verification is off or has passed, false when `cancelled` becomes true while
-    // waiting. Throws EDGE_BAD_HASH.
+    // What results wait for; a caller that would wait hashes runs itself. True at once when verification is off or has passed,
+    // false when `cancelled` becomes true while waiting. Throws EDGE_BAD_HASH.
     bool wait(const std::atomic<bool>& cancelled);
 
 private:
     enum class State { idle, running, passed, failed };
     struct Job {
-        const uint8_t* data;
-        uint64_t n_bytes;
-        size_t run;
+        MappedRun* run;
         std::string sha256;
     };
     void work();

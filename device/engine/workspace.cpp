@@ -76,7 +76,6 @@ Workspace::Workspace(Arena& arena, const Weights& weights, int32_t context_token
     activations.codes = arena.take<int8_t>(rows(activations.stride));
     activations.scales = arena.take<float>(rows(activations.group_stride));
     activations.sums = arena.take<int32_t>(rows(activations.group_stride));
-    logits = arena.take<float>(static_cast<uint64_t>(weights.vocab_size));
     for (Thread& thread : threads) {
         thread.attention = arena.take<float>(static_cast<uint64_t>(e.attention));
         thread.queries = arena.take<float>(static_cast<uint64_t>(e.queries));

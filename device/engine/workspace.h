@@ -45,7 +45,6 @@ struct Workspace {
     float* values;            // (n, kv)
     Mixer mixer;
     Activations activations;  // rows for the widest input and the smallest group
-    float* logits;            // (vocab_size) of the last token
     std::vector<Thread> threads;
 };
 

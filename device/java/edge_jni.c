@@ -102,6 +102,11 @@ FUNCTION(jint, modelLevel)(JNIEnv* env, jclass type, jlong model) {
     return edge_model_level(to_model(model));
 }
 
+FUNCTION(void, modelSetLevel)(JNIEnv* env, jclass type, jlong model, jint level, jboolean recompute) {
+    (void)type;
+    succeeded(env, edge_model_set_level(to_model(model), level, recompute));
+}
+
 FUNCTION(jint, modelLevelCount)(JNIEnv* env, jclass type, jlong model) {
     (void)env, (void)type;
     return edge_model_n_levels(to_model(model));

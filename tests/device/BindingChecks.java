@@ -113,6 +113,25 @@ public final class BindingChecks {
         }
     }
 
+    private static void resizing(String path) {
+        try (Model model = Model.load(path, new LoadOptions().level(2)); Session session = model.openSession()) {
+            String[] expected = new String[2];
+            for (int level = 0; level < 2; ++level) {
+                try (Model own = Model.load(path, new LoadOptions().level(level)); Session fresh = own.openSession()) {
+                    expected[level] = fresh.generate("Hello", 8);
+                }
+            }
+            session.generate("Hello", 4);
+            for (int level = 0; level < 2; ++level) {
+                model.setLevel(level, false);
+                check(model.level() == level, "the level has changed");
+                session.reset();
+                check(session.generate("Hello", 8).equals(expected[level]), "as if loaded at level " + level);
+            }
+            thrown(() -> model.setLevel(3, true), 1, "does not exist");
+        }
+    }
+
     private static void closing(String path) {
         Model model = Model.load(path);
         Session session = model.openSession();
@@ -136,6 +155,7 @@ public final class BindingChecks {
             generating(model);
             listeners(model);
         }
+        resizing(arguments[0]);
         closing(arguments[0]);
         System.out.println("all checks held");
     }

@@ -75,17 +75,14 @@ def create_app(service: Service) -> Starlette:
 
 class _Endpoints:
     def __init__(self, service: Service) -> None:
-        model = service.model
         self._service = service
         self._began = int(time.time())
-        self._fingerprint = f"edgesdk-{__version__}-level-{model.level}"
-        self._level = model.levels[model.level]
         self._preparing = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="edgesdk-tokens")
 
     async def health(self, request: HttpRequest) -> Response:
         self._check_host(request)
         counts = asdict(self._service.engine.counts())
-        return JSONResponse({"status": "ok", "model": self._service.name, "level": self._level.index, **counts})
+        return JSONResponse({"status": "ok", "model": self._service.name, "level": self._service.model.level, **counts})
 
     async def models(self, request: HttpRequest) -> Response:
         self._check_caller(request)
@@ -118,12 +115,14 @@ class _Endpoints:
         except TimeoutError as error:
             raise timed_out(timeout_s) from error
         scored = task.n_logprobs is not None
-        answer = answer_kind(service.name, self._fingerprint, service.model.token_bytes, scored=scored)
+        fingerprint = f"edgesdk-{__version__}-level-{service.model.level}"
+        answer = answer_kind(service.name, fingerprint, service.model.token_bytes, scored=scored)
         return Reply(service.engine, task, asked, answer, deadline=deadline, timeout_s=timeout_s)
 
     def _model(self) -> dict[str, Any]:
-        level = {"level": self._level.index, "rate": self._level.rate, "mapped_bytes": self._level.mapped_bytes}
-        meta = {**level, "context": self._service.model.context}
+        model = self._service.model
+        level = model.levels[model.level]
+        meta = {"level": level.index, "rate": level.rate, "mapped_bytes": level.mapped_bytes, "context": model.context}
         name = self._service.name
         return {"id": name, "object": "model", "created": self._began, "owned_by": "edgesdk", "meta": meta}
 

@@ -1,7 +1,7 @@
 package edgesdk;
 
 /**
- * One level of an artifact, mapped into memory. It may be shared by threads; its sessions go on to live when it is closed.
+ * An artifact, mapped into memory at one level. It may be shared by threads; its sessions go on to live when it is closed.
  *
  * <pre>{@code
  * try (Model model = Model.load("model.edge", new LoadOptions().budgetBytes(120_000_000L));
@@ -33,9 +33,17 @@ public final class Model implements AutoCloseable {
                 o.kvBits, o.nThreads, o.verify));
     }
 
-    /** The level that was loaded; 0 is the smallest. */
+    /** The level that runs now; 0 is the smallest. */
     public synchronized int level() {
         return Native.modelLevel(handle());
+    }
+
+    /**
+     * Changes the level while sessions go on, each from its next step. recompute: conversations are computed again, else what
+     * both levels keep of them is taken along. Throws {@link EdgeException}; then the level stays.
+     */
+    public synchronized void setLevel(int level, boolean recompute) {
+        Native.modelSetLevel(handle(), level, recompute);
     }
 
     /** Why this level was chosen. */

@@ -17,6 +17,8 @@ final class Native {
 
     static native int modelLevel(long model);
 
+    static native void modelSetLevel(long model, int level, boolean recompute);
+
     static native int modelLevelCount(long model);
 
     static native LevelInfo modelLevelInfo(long model, int level);

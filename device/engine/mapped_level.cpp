@@ -1,0 +1,22 @@
+#include "mapped_level.h"
+
+namespace edge {
+namespace {
+
+uint64_t vector_bytes(const Artifact& artifact, int level) {
+    Arena measuring;
+    const Weights weights(measuring, artifact, level, nullptr);
+    return measuring.used();
+}
+
+}  // namespace
+
+MappedLevel::MappedLevel(int file, const Artifact& artifact, const Choice& choice, const Placement& placement, edge_verify verify,
+                         std::span<std::atomic<bool>> passed, const MappedLevel* other)
+    : choice(choice),
+      mapping(file, artifact, choice.level, placement, passed, other ? &other->mapping : nullptr),
+      verifier(artifact, mapping, verify),
+      vectors(vector_bytes(artifact, choice.level)),
+      weights(vectors, artifact, choice.level, &mapping) {}
+
+}  // namespace edge
