@@ -30,11 +30,14 @@ _LAYER_NAMES = {
     "attn_k": "self_attn.k_proj",
     "attn_v": "self_attn.v_proj",
     "attn_output": "self_attn.o_proj",
+    "attn_q_norm": "self_attn.q_norm",
+    "attn_k_norm": "self_attn.k_norm",
     "ffn_norm": "post_attention_layernorm",
     "ffn_gate": "mlp.gate_proj",
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
+_INTERLEAVED = ("llama",)  # architectures whose query and key rows come as (pair, half); others keep (half, pair)
 _TOKENIZER_ARRAYS = (
     "tokenizer.ggml.tokens",
     "tokenizer.ggml.token_type",
@@ -57,7 +60,9 @@ def open_gguf(path: Path) -> Checkpoint:
         )
     stored = {t.name: t for t in reader.tensors}
     config = hf_config(path, metadata, {name: _shape(t) for name, t in stored.items()}, _rope_factors(path, stored))
-    heads = {"attn_q": config["num_attention_heads"], "attn_k": config["num_key_value_heads"]}
+    heads = {}
+    if metadata["general.architecture"] in _INTERLEAVED:
+        heads = {"attn_q": config["num_attention_heads"], "attn_k": config["num_key_value_heads"]}
     tensors = {}
     for name, tensor in stored.items():
         if name != ROPE_FACTORS:

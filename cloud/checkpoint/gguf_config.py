@@ -13,7 +13,11 @@ from edgesdk.errors import ModelError
 __all__ = ["ROPE_FACTORS", "hf_config"]
 
 ROPE_FACTORS = "rope_freqs.weight"
-_ARCHITECTURES = {"llama": "llama"}  # GGUF architecture -> Hugging Face model_type
+_ARCHITECTURES = {  # GGUF architecture -> Hugging Face model_type
+    "llama": "llama",
+    "qwen2": "qwen2",
+    "qwen3": "qwen3",
+}
 # Metadata that changes the function and that none of these architectures' families expresses.
 _FOREIGN = (
     "expert_count",

@@ -13,8 +13,9 @@ import pytest
 import torch
 from gguf import GGMLQuantizationType as Kind
 from numpy.typing import NDArray
+from tiny_families import tiny_family
 from tiny_llama import CHAT_TEMPLATE, LLAMA3, VARIANTS, tiny_model
-from transformers import LlamaForCausalLM
+from transformers import LlamaForCausalLM, PreTrainedModel
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from edgesdk.cloud.checkpoint import Checkpoint, open_checkpoint
@@ -31,6 +32,8 @@ NAMES = {
     "self_attn.k_proj": "attn_k",
     "self_attn.v_proj": "attn_v",
     "self_attn.o_proj": "attn_output",
+    "self_attn.q_norm": "attn_q_norm",
+    "self_attn.k_norm": "attn_k_norm",
     "mlp.gate_proj": "ffn_gate",
     "mlp.up_proj": "ffn_up",
     "mlp.down_proj": "ffn_down",
@@ -50,10 +53,11 @@ def interleaved(values: NDArray[np.float32], heads: int) -> NDArray[np.float32]:
     return np.ascontiguousarray(swapped.reshape(values.shape))
 
 
-def stored_values(model: LlamaForCausalLM) -> dict[str, NDArray[np.float32]]:
+def stored_values(model: PreTrainedModel) -> dict[str, NDArray[np.float32]]:
     """All tensors under their GGUF names, in GGUF order, without a tied head."""
     config = model.config
     heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
+    heads = heads if config.model_type == "llama" else {}
     stored = {}
     for name, tensor in model.state_dict().items():
         if name == "lm_head.weight" and config.tie_word_embeddings:
@@ -64,10 +68,11 @@ def stored_values(model: LlamaForCausalLM) -> dict[str, NDArray[np.float32]]:
     return stored
 
 
-def write_gguf(path: Path, model: LlamaForCausalLM, kind: Kind = Kind.F32, **metadata: Any) -> None:
-    """Matrices as `kind`, vectors as F32; `metadata` adds or replaces keys of `llama.*` (`__` stands for a dot)."""
+def write_gguf(path: Path, model: PreTrainedModel, kind: Kind = Kind.F32, **metadata: Any) -> None:
+    """Matrices as `kind`, vectors as F32; `metadata` adds or replaces keys `ARCHITECTURE.*` (`__` stands for a dot)."""
     config = model.config
-    writer = gguf.GGUFWriter(path, "llama")
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    writer = gguf.GGUFWriter(path, config.model_type)
     writer.add_name("Tiny")
     writer.add_license("mit")
     keys = {
@@ -77,22 +82,22 @@ def write_gguf(path: Path, model: LlamaForCausalLM, kind: Kind = Kind.F32, **met
         "feed_forward_length": config.intermediate_size,
         "attention.head_count": config.num_attention_heads,
         "attention.head_count_kv": config.num_key_value_heads,
-        "attention.key_length": config.head_dim,
-        "attention.value_length": config.head_dim,
+        "attention.key_length": head_dim,
+        "attention.value_length": head_dim,
         "attention.layer_norm_rms_epsilon": config.rms_norm_eps,
-        "rope.dimension_count": config.head_dim,
+        "rope.dimension_count": head_dim,
         "rope.freq_base": config.rope_parameters["rope_theta"],
         **{key.replace("__", "."): value for key, value in metadata.items()},
     }
     for key, value in keys.items():
         if isinstance(value, str):
-            writer.add_string(f"llama.{key}", value)
+            writer.add_string(f"{config.model_type}.{key}", value)
         elif isinstance(value, list):
-            writer.add_array(f"llama.{key}", value)
+            writer.add_array(f"{config.model_type}.{key}", value)
         elif isinstance(value, float):
-            writer.add_float32(f"llama.{key}", value)
+            writer.add_float32(f"{config.model_type}.{key}", value)
         elif value is not None:
-            writer.add_uint32(f"llama.{key}", value)
+            writer.add_uint32(f"{config.model_type}.{key}", value)
     writer.add_tokenizer_model("gpt2")
     writer.add_token_list(["a", "b"])
     writer.add_bos_token_id(0)
@@ -130,14 +135,16 @@ def llama3_factors(model: LlamaForCausalLM) -> NDArray[np.float32]:
     return np.array(factors, np.float32)
 
 
-def opened(tmp_path: Path, model: LlamaForCausalLM, kind: Kind = Kind.F32, **metadata: Any) -> Checkpoint:
+def opened(tmp_path: Path, model: PreTrainedModel, kind: Kind = Kind.F32, **metadata: Any) -> Checkpoint:
     write_gguf(tmp_path / "tiny.gguf", model, kind, **metadata)
     return open_checkpoint(str(tmp_path / "tiny.gguf"))
 
 
-@pytest.mark.parametrize("variant", [name for name in VARIANTS if name != "yarn"])
+@pytest.mark.parametrize(
+    "variant", [*(name for name in VARIANTS if name != "yarn"), "qwen2", "qwen2-untied", "qwen3", "qwen3-bias"]
+)
 def test_same_tensors_and_same_model_as_the_directory(tmp_path: Path, variant: str) -> None:
-    model = tiny_model(**VARIANTS[variant])
+    model: PreTrainedModel = tiny_model(**VARIANTS[variant]) if variant in VARIANTS else tiny_family(variant)
     model.save_pretrained(tmp_path)
     directory = open_checkpoint(str(tmp_path))
     file = opened(tmp_path, model)
