@@ -1,12 +1,13 @@
 """Peak memory of the compiler on a checkpoint that does not fit: a 7B shape under a limit of 6 GiB.
 
-    python benchmarks/large_model.py [--layers 8] [--blocks 2] [--bits 4] [--limit 6] [--keep]
+    python benchmarks/large_model.py [--layers 8] [--blocks 2] [--bits 4] [--limit 6] [--keep [--resume]]
 
 Writes a sharded float32 checkpoint of Llama-2-7B's sizes with random weights, one layer a shard, and runs the whole
 compiler on it in a process (with all that it starts) whose control group has the limit. Every step runs over every
-layer, but GPTQ: only the first --blocks blocks are quantized, to --bits bits (to others they are rounded), and later
-blocks take their codes, which is what a build that goes on where it was would find. Anonymous memory of the process
-tree is sampled; its peak is held against three times the largest block plus statistics.
+layer, but GPTQ: only the first --blocks blocks are quantized, to --bits bits (to others they are rounded), and the
+first rows of the embedding; later blocks and rows take their codes, which is what a build that goes on where it was
+would find. Anonymous memory of the process tree is sampled; its peak is held against three times the largest block
+plus statistics.
 Writes build/bench/large_model.json; `make bench-large_model` runs it. Linux; the limit needs root (control groups,
 version 1 or 2), without it only the samples are checked.
 """
@@ -27,6 +28,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from figures import BENCH, Figure, write_figures
 from safetensors.torch import save_file
@@ -117,10 +119,10 @@ def configuration() -> Any:
     return BuildConfig(
         calibrate=CalibrateConfig(text=str(TEXT), n_windows=WINDOWS, window_tokens=WINDOW_TOKENS),
         allocate=AllocateConfig(
-            n_windows=1, window_tokens=32, cost_windows=WINDOWS, max_rate=0.4, step=0.2, min_bits=3, fractions=(0.6,)
+            n_windows=1, window_tokens=32, cost_windows=1, max_rate=0.4, step=0.2, min_bits=3, fractions=(0.6,)
         ),
         quantize=QuantizeConfig(model_bits=4),
-        tune=TuneConfig(wide_windows=WINDOWS, batch_windows=2),
+        tune=TuneConfig(wide_windows=1, batch_windows=2),
         evaluate=EvaluateConfig(text=str(TEXT), n_windows=1, window_tokens=EVALUATION_TOKENS),
     )
 
@@ -155,13 +157,28 @@ def limited(quantize: Callable[..., None], n_blocks: int, exact: Sequence[int]) 
     return run
 
 
-def compile_limited(folder: Path, out: Path, n_blocks: int, bits: Sequence[int]) -> None:
+def limited_rows(quantize: Callable[..., Any], n_rows: int) -> Callable[..., Any]:
+    """Quantizes n_rows of the first matrix; other rows and matrices repeat them."""
+    made: dict[int, Any] = {}
+
+    def run(weight: torch.Tensor, group: int, bits: int, moment: torch.Tensor | None = None) -> Any:
+        if bits not in made:
+            made[bits] = quantize(weight[:n_rows], group, bits, moment)
+        own = made[bits]
+        rows = np.arange(len(weight)) % n_rows
+        return replace(own, codes=own.codes[rows], scales=own.scales[rows])
+
+    return run
+
+
+def compile_limited(folder: Path, out: Path, n_blocks: int, bits: Sequence[int], n_rows: int) -> None:
     """In the limited process: builds, and says on stdout which step has begun."""
     import edgesdk
     from edgesdk.cloud import build
     from edgesdk.device import load  # what evaluation needs: imported here, so that the first sample has it
 
     build.quantize_blocks = limited(build.quantize_blocks, n_blocks, bits)
+    build.quantize_rows = limited_rows(build.quantize_rows, n_rows)
     last = ""
 
     def progress(step: str, done: int, total: int) -> None:
@@ -248,10 +265,12 @@ def control_group(limit_bytes: int) -> Iterator[tuple[Path, str] | None]:
         folder.rmdir()
 
 
-def run_limited(folder: Path, out: Path, n_blocks: int, bits: Sequence[int], limit_bytes: int) -> tuple[Peaks, int]:
+def run_limited(
+    folder: Path, out: Path, n_blocks: int, bits: Sequence[int], n_rows: int, limit_bytes: int
+) -> tuple[Peaks, int]:
     """Runs the build; returns the peaks, and the highest use of the control group, page cache included (0: none)."""
     own = [sys.executable, __file__, "--child", str(folder), str(out), "--blocks", str(n_blocks)]
-    own += ["--bits", *map(str, bits)]
+    own += ["--bits", *map(str, bits), "--rows", str(n_rows)]
     with control_group(limit_bytes) as group:
         join = "" if group is None else f"echo $$ > {group[0]}/cgroup.procs && "
         child = subprocess.Popen(["sh", "-c", f'{join}exec "$@"', "sh", *own], stdout=subprocess.PIPE, text=True)
@@ -317,21 +336,24 @@ def main() -> int:
     parser.add_argument("--layers", type=int, default=8, help=f"of {FULL_LAYERS}: 2 GB of disk each")
     parser.add_argument("--blocks", type=int, default=2, help="that are quantized; even: attention and MLP alternate")
     parser.add_argument("--bits", type=int, nargs="+", default=[4], help="to which GPTQ is run")
+    parser.add_argument("--rows", type=int, default=1 << 14, help="of the embedding; a build does so many at once")
     parser.add_argument("--limit", type=float, default=6.0, help="GiB")
     parser.add_argument("--folder", type=Path, default=BENCH / "large_model")
     parser.add_argument("--keep", action="store_true", help="keep checkpoint and build for another run")
+    parser.add_argument("--resume", action="store_true", help="go on with a build that was kept: peaks of what is left")
     parser.add_argument("--child", type=Path, nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.child:
-        compile_limited(*given.child, given.blocks, given.bits)
+        compile_limited(*given.child, given.blocks, given.bits, given.rows)
         return 0
     model, out, limit_bytes = given.folder / "model", given.folder / "out", int(given.limit * 2**30)
     if not (model / "tokenizer_config.json").is_file():
         write_checkpoint(model, given.layers)
     n_bytes = sum(path.stat().st_size for path in model.glob("*.safetensors"))
     print(f"{n_bytes / 2**30:.2f} GiB in {given.layers} layers, limit {given.limit:.2f} GiB", flush=True)
-    shutil.rmtree(out, ignore_errors=True)
-    peaks, highest = run_limited(model, out, given.blocks, given.bits, limit_bytes)
+    if not given.resume:
+        shutil.rmtree(out, ignore_errors=True)
+    peaks, highest = run_limited(model, out, given.blocks, given.bits, given.rows, limit_bytes)
     status = report(out, peaks, highest, given.layers, given.blocks, limit_bytes)
     if not given.keep:
         shutil.rmtree(given.folder)

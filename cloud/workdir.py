@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
+import tempfile
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -73,6 +75,11 @@ class WorkDirectory:
         if not self.has(name):
             self.save(name, {"tensor": make()})
         return self.load(name)[0]["tensor"]
+
+    def zeros(self, shape: Sequence[int]) -> Tensor:
+        """Float32 zeros to be written to: in a file without a name, so that the system can move them out of memory."""
+        with tempfile.NamedTemporaryFile(dir=self.folder) as file:
+            return torch.from_file(file.name, shared=True, size=math.prod(shape)).reshape(tuple(shape))
 
     def load(self, name: str, prefix: str = "") -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors (those whose names begin with `prefix`) and fields of a finished result."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -17,15 +17,16 @@ _WARM_UP = 4  # steps
 
 @dataclass
 class Adam:
-    """A tensor that is trained."""
+    """A tensor that is trained. zeros: makes the two more of its shape that training needs."""
 
     value: Tensor
+    zeros: Callable[[Sequence[int]], Tensor] = torch.zeros
     mean: Tensor = field(init=False)
     square: Tensor = field(init=False)
     count: int = 0
 
     def __post_init__(self) -> None:
-        self.mean, self.square = torch.zeros_like(self.value), torch.zeros_like(self.value)
+        self.mean, self.square = self.zeros(self.value.shape), self.zeros(self.value.shape)
 
     def step(self, gradient: Tensor, rate: float) -> None:
         """rate: about the largest change of an element in this step."""

@@ -93,7 +93,8 @@ class ScaleChanges:
     def _change(self, index: int, role: str, bits: int) -> Adam:
         key = (index, role, bits)
         if key not in self._changes:
-            self._changes[key] = Adam(torch.zeros_like(self._student.part(index, role, bits).scales))
+            zeros = self._student.weights.codes.zeros  # as many as scales of all blocks: not in memory
+            self._changes[key] = Adam(zeros(self._student.part(index, role, bits).scales.shape), zeros)
         return self._changes[key]
 
 

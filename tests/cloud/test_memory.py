@@ -23,6 +23,7 @@ from edgesdk.cloud.memory import available_bytes, block_bytes
 from edgesdk.cloud.tasks import inputs, local
 from edgesdk.cloud.tasks.local import LocalExecutor
 from edgesdk.cloud.tune import student
+from edgesdk.cloud.workdir import WorkDirectory
 from edgesdk.errors import ModelError
 
 N_LAYERS = 8
@@ -195,3 +196,16 @@ def test_inverse_factors_are_made_in_place(monkeypatch: pytest.MonkeyPatch) -> N
     assert torch.allclose(
         factor.T @ factor, torch.linalg.inv(indefinite + float(indefinite.diagonal().mean()) * torch.eye(20))
     )
+
+
+def test_zeros_of_a_work_directory_lie_in_a_file_that_is_gone(tmp_path: Path) -> None:
+    work = WorkDirectory(tmp_path, "step", "0")
+    zeros = work.zeros((300, 1000))
+    assert zeros.shape == (300, 1000) and zeros.dtype == torch.float32 and not zeros.any()
+    assert list(work.folder.iterdir()) == []
+    zeros += 1
+    begin = zeros.data_ptr()
+    maps = [line.split() for line in Path("/proc/self/maps").read_text().splitlines()]
+    (own,) = [m for m in maps if int(m[0].split("-")[0], 16) <= begin < int(m[0].split("-")[1], 16)]
+    assert own[5].startswith(str(work.folder)) and own[1] == "rw-s"
+    assert float(zeros.sum()) == 300_000
