@@ -101,11 +101,12 @@ test-sanitize: $(VENV)/.dependencies
 
 # Each benchmark writes $(BUILD)/bench/NAME.json; they share modules in their folder. Others have targets of their own:
 # bench-growth and bench-recover (half an hour each), bench-bits, bench-openvino_prefill, bench-agreement (`edgesdk profile`
-# against bench-speed's way to measure) and bench-session (records the terminal session of the README).
+# against bench-speed's way to measure), bench-session (records the terminal session of the README), bench-resize and
+# bench-pressure (levels that change while a session runs; docs/reliability.md).
 bench: $(addprefix bench-,$(BENCHES))
 
 # The first bench-quality or bench-speed also builds llama.cpp, outside of the repository (benchmarks/peer.py).
-bench-agreement bench-load bench-speed: demo
+bench-agreement bench-load bench-pressure bench-resize bench-speed: demo
 
 bench-%: setup
 	PYTHONPATH=benchmarks $(PY) benchmarks/$*.py

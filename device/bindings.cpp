@@ -164,7 +164,7 @@ private:
 
 // How a level is held in memory and run; its level is chosen by the other arguments of Model.
 edge_load_options load_options(int context, int kv_bits, int threads, int verify, bool lock, int chunk, bool prefault,
-                               bool huge_pages, bool pin) {
+                               bool huge_pages, bool pin, bool adaptive) {
     edge_load_options options{};
     options.struct_size = sizeof options;
     options.context_tokens = context;
@@ -176,6 +176,7 @@ edge_load_options load_options(int context, int kv_bits, int threads, int verify
     options.prefault = prefault;
     options.huge_pages = huge_pages;
     options.pin_threads = pin;
+    options.adaptive = adaptive;
     return options;
 }
 
@@ -315,8 +316,10 @@ NB_MODULE(_native, m) {
 
     nb::class_<Model>(m, "Model")
         .def("__init__", [](Model* self, const std::string& path, int choose, double rate, uint64_t budget, int level, int context,
-                            int kv_bits, int threads, int verify, bool lock, int chunk, bool prefault, bool huge_pages, bool pin) {
-            edge_load_options options = load_options(context, kv_bits, threads, verify, lock, chunk, prefault, huge_pages, pin);
+                            int kv_bits, int threads, int verify, bool lock, int chunk, bool prefault, bool huge_pages, bool pin,
+                            bool adaptive) {
+            edge_load_options options =
+                load_options(context, kv_bits, threads, verify, lock, chunk, prefault, huge_pages, pin, adaptive);
             options.choose = choose;
             options.rate = rate;
             options.budget_bytes = budget;
@@ -334,6 +337,9 @@ NB_MODULE(_native, m) {
         .def_prop_ro("threads", [](const Model& model) { return edge_model_n_threads(model.get().get()); })
         .def("set_level", [](const Model& model, int level, bool recompute) {
             check_released([&, handle = model.get()] { return edge_model_set_level(handle.get(), level, recompute); });
+        })
+        .def("trim", [](const Model& model, int severity) {
+            check_released([&, handle = model.get()] { return edge_model_trim(handle.get(), severity); });
         })
         .def("level_info", level_info)
         .def("estimate", estimate)

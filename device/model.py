@@ -25,6 +25,7 @@ __all__ = ["Level", "Memory", "Model", "isa", "load", "memory_budget", "parse_by
 
 Verify = Literal["lazy", "eager", "off"]
 _VERIFY = {"lazy": 0, "eager": 1, "off": 2}
+_TRIM = ("none", "moderate", "low", "critical")
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
 
 
@@ -69,6 +70,7 @@ def load(
     huge_pages: bool = False,
     pin: bool = False,
     chunk: int | None = None,
+    adaptive: bool = False,
 ) -> Model:
     """Loads one level of an artifact.
 
@@ -81,6 +83,8 @@ def load(
     prefault: every page of the weights is in memory when this returns; huge_pages: they are copied to memory of their
     own with 2 MiB pages, where the system gives them; pin: each worker thread stays on a core of its own
     chunk: tokens of a prompt that go through the layers together (default: 128)
+    adaptive: levels are given up while memory is short, before the system ends processes, and come back when it is not:
+    never above the level that was loaded or set
     Raises MemoryBudgetError, UsageError, ArtifactError (HashError, TruncatedError) and EngineError.
 
     Example:
@@ -108,6 +112,7 @@ def load(
         prefault,
         huge_pages,
         pin,
+        adaptive,
     )
     return Model(native)
 
@@ -223,6 +228,16 @@ class Model:
         stays.
         """
         self._native.set_level(integer("level", level), recompute)
+
+    def trim(self, severity: Literal["none", "moderate", "low", "critical"]) -> None:
+        """Gives a level up because somebody told that memory is short, as Android's onTrimMemory does.
+
+        moderate: frees an eighth of what the level needs; low: half of what can be freed; critical: all of it;
+        none: back to the level that was loaded or set.
+        """
+        if severity not in _TRIM:
+            raise UsageError(f"severity is {severity!r}", hint=f"it is one of {', '.join(_TRIM)}")
+        self._native.trim(_TRIM.index(severity))
 
     def estimate(self, level: int, context: int | None = None, *, kv_bits: int | None = None) -> Memory:
         """What a level needs with one session of `context` tokens (default: this model's)."""

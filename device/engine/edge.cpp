@@ -255,6 +255,16 @@ edge_status edge_model_verify(edge_model* model) {
     });
 }
 
+edge_status edge_model_trim(edge_model* model, int32_t severity) {
+    return guard([&] {
+        require(model, "model");
+        if (severity < EDGE_TRIM_NONE || severity > EDGE_TRIM_CRITICAL) {
+            throw ArgumentError("`severity` is " + std::to_string(severity) + ", expected 0 (none) to 3 (critical)");
+        }
+        model->model->trim(static_cast<edge_trim>(severity));
+    });
+}
+
 edge_status edge_model_set_level(edge_model* model, int32_t level, int32_t recompute) {
     return guard([&] {
         require(model, "model");

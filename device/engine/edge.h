@@ -50,6 +50,9 @@ typedef enum edge_verify { EDGE_VERIFY_LAZY = 0, EDGE_VERIFY_EAGER = 1, EDGE_VER
 /* LAZY: hashes are checked in the background while the model is already usable; no result leaves the engine before the
  * runs it depends on have passed. EAGER: before edge_model_load returns. */
 
+/* How short of memory an app is, as its system tells it. */
+typedef enum edge_trim { EDGE_TRIM_NONE = 0, EDGE_TRIM_MODERATE = 1, EDGE_TRIM_LOW = 2, EDGE_TRIM_CRITICAL = 3 } edge_trim;
+
 typedef struct edge_load_options {
     size_t struct_size;
     int32_t choose;          /* 0 automatic (measured memory), 1 by rate, 2 by budget_bytes, 3 by level */
@@ -65,6 +68,7 @@ typedef struct edge_load_options {
     int32_t prefault;        /* 1: every page of the weights is in memory and mapped when edge_model_load returns */
     int32_t huge_pages;      /* 1: the weights are copied to memory of their own with 2 MiB pages, where the system gives them */
     int32_t pin_threads;     /* 1: each worker thread stays on a core of its own; the calling thread is left alone */
+    int32_t adaptive;        /* 1: a thread gives levels up while memory is short, and takes them back when it is not */
 } edge_load_options;
 
 typedef struct edge_level_info {
@@ -147,6 +151,10 @@ EDGE_API edge_status edge_model_verify(edge_model* model); /* waits for, or runs
  * states what both levels keep is taken along, the rest is zero; recompute != 0: the next step computes them again instead.
  * When this fails, nothing has changed. */
 EDGE_API edge_status edge_model_set_level(edge_model* model, int32_t level, int32_t recompute);
+/* For apps that are told of memory, as by Android's onTrimMemory, with or without `adaptive`: MODERATE gives up a level that
+ * frees an eighth of what the present one needs, LOW half of what can be freed, CRITICAL all of it; NONE goes back to the level
+ * that was loaded or set last. Conversations go on as with edge_model_set_level. */
+EDGE_API edge_status edge_model_trim(edge_model* model, int32_t severity);
 EDGE_API const char* edge_model_metadata(const edge_model* model, size_t* n_bytes); /* the header's `edge` JSON text */
 EDGE_API const char* edge_model_chat_template(const edge_model* model, size_t* n_bytes); /* Jinja source, NULL: none */
 

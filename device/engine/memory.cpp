@@ -41,18 +41,43 @@ void lower(Limit& lowest, uint64_t room, const std::string& name) {
     if (room < lowest.room) lowest = {room, name};
 }
 
-// Room in one control group folder: its limit less what is used and cannot be reclaimed.
-void lower_by_group(Limit& lowest, const std::string& folder, bool v2) {
-    const auto limit = read_number(folder + (v2 ? "/memory.max" : "/memory.limit_in_bytes"));
-    const auto used = read_number(folder + (v2 ? "/memory.current" : "/memory.usage_in_bytes"));
+std::string limit_file(const MemoryGroup& group) {
+    return group.folder + (group.v2 ? "/memory.max" : "/memory.limit_in_bytes");
+}
+std::string usage_file(const MemoryGroup& group) {
+    return group.folder + (group.v2 ? "/memory.current" : "/memory.usage_in_bytes");
+}
+std::string limit_name(const MemoryGroup& group) { return group.v2 ? "cgroup v2 memory.max" : "cgroup v1 memory.limit_in_bytes"; }
+
+// Room in one control group: its limit less what is used and cannot be reclaimed.
+void lower_by_group(Limit& lowest, const MemoryGroup& group) {
+    const auto limit = read_number(limit_file(group)), used = read_number(usage_file(group));
     if (!limit || !used) return;
-    const auto cache = read_field(folder + "/memory.stat", v2 ? "inactive_file" : "total_inactive_file").value_or(0);
+    const auto cache = read_field(group.folder + "/memory.stat", group.v2 ? "inactive_file" : "total_inactive_file").value_or(0);
     const uint64_t held = *used - std::min(*used, cache);
-    lower(lowest, *limit - std::min(*limit, held), v2 ? "cgroup v2 memory.max" : "cgroup v1 memory.limit_in_bytes");
+    lower(lowest, *limit - std::min(*limit, held), limit_name(group));
 }
 
-// Walks from the process's group up to the root of the hierarchy; in a container the path may not be visible.
-void lower_by_groups(Limit& lowest, const std::string& root) {
+void lower_by_rlimit(Limit& lowest, int resource, const std::string& name, const std::string& status, const char* key) {
+    rlimit limit;
+    if (getrlimit(resource, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return;
+    const uint64_t used = read_field(status, key).value_or(0) * 1024;
+    lower(lowest, limit.rlim_cur - std::min<uint64_t>(limit.rlim_cur, used), name);
+}
+
+// Bytes of a group's page cache that no process maps.
+uint64_t unmapped_cache(const MemoryGroup& group) {
+    const std::string stat = group.folder + "/memory.stat", prefix = group.v2 ? "" : "total_";
+    const uint64_t cache = read_field(stat, group.v2 ? "file" : "total_cache").value_or(0);
+    const uint64_t held = read_field(stat, group.v2 ? "file_mapped" : "total_mapped_file").value_or(0) +
+                          read_field(stat, prefix + "shmem").value_or(0);
+    return cache - std::min(cache, held);
+}
+
+}  // namespace
+
+std::vector<MemoryGroup> memory_groups(const std::string& root) {
+    std::vector<MemoryGroup> groups;
     std::ifstream file(root + "/proc/self/cgroup");
     for (std::string line; std::getline(file, line);) {
         const size_t first = line.find(':');
@@ -64,21 +89,25 @@ void lower_by_groups(Limit& lowest, const std::string& root) {
         const std::string mount = root + (v2 ? "/sys/fs/cgroup" : "/sys/fs/cgroup/memory");
         std::string path = line.substr(second + 1);
         while (!path.empty() && path != "/") {
-            lower_by_group(lowest, mount + path, v2);
+            groups.push_back({mount + path, v2});
             path.resize(path.find_last_of('/') == std::string::npos ? 0 : path.find_last_of('/'));
         }
-        lower_by_group(lowest, mount, v2);
+        groups.push_back({mount, v2});
     }
+    return groups;
 }
 
-void lower_by_rlimit(Limit& lowest, int resource, const std::string& name, const std::string& status, const char* key) {
-    rlimit limit;
-    if (getrlimit(resource, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return;
-    const uint64_t used = read_field(status, key).value_or(0) * 1024;
-    lower(lowest, limit.rlim_cur - std::min<uint64_t>(limit.rlim_cur, used), name);
+MemoryRoom measure_room(const std::string& root) {
+    const uint64_t total = read_field(root + "/proc/meminfo", "MemTotal:").value_or(0) * 1024;
+    MemoryRoom lowest{read_field(root + "/proc/meminfo", "MemAvailable:").value_or(total / 1024) * 1024, total, "MemAvailable"};
+    for (const MemoryGroup& group : memory_groups(root)) {
+        const auto limit = read_number(limit_file(group)), used = read_number(usage_file(group));
+        if (!limit || !used) continue;
+        const uint64_t held = *used - std::min(*used, unmapped_cache(group)), room = *limit - std::min(*limit, held);
+        if (room < lowest.bytes) lowest = {room, *limit, limit_name(group)};
+    }
+    return lowest;
 }
-
-}  // namespace
 
 MemoryBudget measure_memory(const std::string& root) {
     Limit lowest{static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<uint64_t>(sysconf(_SC_PAGESIZE)),
@@ -86,7 +115,7 @@ MemoryBudget measure_memory(const std::string& root) {
     if (const auto available = read_field(root + "/proc/meminfo", "MemAvailable:")) {
         lower(lowest, *available * 1024, "MemAvailable");
     }
-    lower_by_groups(lowest, root);
+    for (const MemoryGroup& group : memory_groups(root)) lower_by_group(lowest, group);
     lower_by_rlimit(lowest, RLIMIT_AS, "RLIMIT_AS", root + "/proc/self/status", "VmSize:");
     lower_by_rlimit(lowest, RLIMIT_DATA, "RLIMIT_DATA", root + "/proc/self/status", "VmData:");
     const uint64_t reserve = std::max<uint64_t>(64 << 20, lowest.room / 10);

@@ -100,10 +100,22 @@ Model::Model(const std::string& path, const edge_load_options& options)
       stamp_(stamp()),
       level_(std::make_shared<MappedLevel>(file_.number, artifact_, choose(artifact_, demand_, options), placement_, verify_,
                                            passed_, nullptr)),
+      wanted_(level_->choice.level),
       tokenizer_(tokenizer_tables(level_->mapping, artifact_), artifact_.tokenizer) {
     const auto jinja = view<char>(level_->mapping, artifact_.chat_template);
     chat_template_ = {jinja.data(), jinja.size()};
     if (verify_ == EDGE_VERIFY_EAGER) level_->verifier.check();
+    if (options.adaptive == 0) return;
+    monitor_ = std::make_unique<PressureMonitor>(PressureMonitor::Levels{
+        all_needs(), [this] { return level()->choice.level; }, [this] { return wanted_.load(); },
+        [this](int wanted, const std::string& why) { give_way(wanted, why); }});
+}
+
+// Of each level that the file holds, with one session.
+std::vector<uint64_t> Model::all_needs() const {
+    std::vector<uint64_t> found;
+    for (int k = 0; k < artifact_.n_available(); ++k) found.push_back(level_needs(artifact_, k, demand_).total_bytes);
+    return found;
 }
 
 Model::Current Model::current() const {
@@ -131,12 +143,38 @@ void Model::look_at_file(const Level& level) {
 
 void Model::set_level(int level, bool recompute) {
     const std::lock_guard one(resizing_);
-    const Choice choice = choose_by_level(artifact_, level);
+    change(choose_by_level(artifact_, level), placement_, recompute);
+    wanted_ = level;
+}
+
+// To a level that nobody wants for itself, and that must not be above the one that somebody wants. What a smaller level needs
+// and a larger one lacks is mapped only, not locked or copied: pages that the system can take back before it kills.
+void Model::give_way(int level, const std::string& why) {
+    const std::lock_guard one(resizing_);
+    const Choice choice = choose_by_level(artifact_, std::min(level, wanted_.load()), why);
+    const bool is_smaller = choice.level < this->level()->choice.level;
+    change(choice, is_smaller ? Placement{} : placement_, false);
+}
+
+void Model::trim(edge_trim severity) {
+    const int now = level()->choice.level;
+    if (severity == EDGE_TRIM_NONE) return give_way(wanted_, "memory is there again");
+    const std::vector<uint64_t> needs = all_needs();
+    const uint64_t own = needs[static_cast<size_t>(now)], least = std::min(own, needs[0]);
+    const uint64_t freed = severity == EDGE_TRIM_MODERATE ? own / 8 : severity == EDGE_TRIM_LOW ? (own - least) / 2 : own - least;
+    int level = now;
+    while (level > 0 && needs[static_cast<size_t>(level)] > own - freed) --level;
+    give_way(level, "the app was told that memory is short");
+}
+
+// The caller holds `resizing_`.
+void Model::change(const Choice& choice, const Placement& placement, bool recompute) {
+    const int level = choice.level;
     std::shared_ptr<MappedLevel> next = this->level();  // and what was current, once they are exchanged
     if (next->choice.level != level) {
         look_at_file(artifact_.levels[static_cast<size_t>(level)]);
         const edge_verify verify = verify_ == EDGE_VERIFY_OFF ? EDGE_VERIFY_OFF : EDGE_VERIFY_LAZY;
-        next = std::make_shared<MappedLevel>(file_.number, artifact_, choice, placement_, verify, passed_, next.get());
+        next = std::make_shared<MappedLevel>(file_.number, artifact_, choice, placement, verify, passed_, next.get());
         next->verifier.wait(false);  // in this thread, too: users still run the level before
     } else if (!recompute) {
         return;

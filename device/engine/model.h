@@ -10,6 +10,7 @@
 #include "artifact.h"
 #include "mapped_level.h"
 #include "mapping.h"
+#include "pressure_monitor.h"
 #include "select.h"
 #include "tokenizer.h"
 
@@ -49,6 +50,7 @@ public:
 
     // Maps and checks a level, then lets all users know. Throws Error, and then the level stays what it was.
     void set_level(int level, bool recompute);
+    void trim(edge_trim severity);
 
     void join(LevelUser& user);
     void leave(LevelUser& user);
@@ -66,6 +68,9 @@ private:
         bool operator==(const Stamp&) const = default;
     };
     Stamp stamp() const;
+    void change(const Choice& choice, const Placement& placement, bool recompute);
+    void give_way(int level, const std::string& why);
+    std::vector<uint64_t> all_needs() const;
     void look_at_file(const Level& level);
 
     const File file_;  // stays open: a level that comes later is the same file's, whatever its name means by then
@@ -84,11 +89,14 @@ private:
     bool recompute_ = false;
     std::atomic<uint64_t> n_changes_{0};
 
+    std::atomic<int> wanted_;  // the level that was loaded or set; what memory takes from it comes back
+
     std::mutex users_mutex_;
     std::vector<LevelUser*> users_;
 
     Tokenizer tokenizer_;  // its tables lie in runs that all levels share
     std::string_view chat_template_;
+    std::unique_ptr<PressureMonitor> monitor_;  // nullptr: nobody asked for it
 };
 
 }  // namespace edge

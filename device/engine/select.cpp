@@ -91,13 +91,13 @@ Choice choose_by_rate(const Artifact& artifact, double rate) {
     return {level, level_text(artifact, level) + ": the largest that gives up at least " + rate_text(rate)};
 }
 
-Choice choose_by_level(const Artifact& artifact, int level) {
+Choice choose_by_level(const Artifact& artifact, int level, const std::string& why) {
     if (level < 0 || level >= artifact.n_levels()) {
         throw Error{EDGE_BAD_ARGUMENT, "level " + std::to_string(level) + " does not exist\nhint: this artifact has levels 0.." +
                                            std::to_string(artifact.n_levels() - 1)};
     }
     require_available(artifact, level);
-    return {level, level_text(artifact, level) + ": as asked"};
+    return {level, level_text(artifact, level) + ": " + why};
 }
 
 }  // namespace edge

@@ -39,6 +39,6 @@ Choice choose_by_budget(const Artifact& artifact, const Demand& demand, uint64_t
 Choice choose_by_rate(const Artifact& artifact, double rate);
 
 // Throws EDGE_BAD_ARGUMENT or EDGE_TRUNCATED.
-Choice choose_by_level(const Artifact& artifact, int level);
+Choice choose_by_level(const Artifact& artifact, int level, const std::string& why = "as asked");
 
 }  // namespace edge

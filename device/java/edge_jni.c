@@ -107,6 +107,11 @@ FUNCTION(void, modelSetLevel)(JNIEnv* env, jclass type, jlong model, jint level,
     succeeded(env, edge_model_set_level(to_model(model), level, recompute));
 }
 
+FUNCTION(void, modelTrim)(JNIEnv* env, jclass type, jlong model, jint severity) {
+    (void)type;
+    succeeded(env, edge_model_trim(to_model(model), severity));
+}
+
 FUNCTION(jint, modelLevelCount)(JNIEnv* env, jclass type, jlong model) {
     (void)env, (void)type;
     return edge_model_n_levels(to_model(model));

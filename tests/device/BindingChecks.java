@@ -129,6 +129,10 @@ public final class BindingChecks {
                 check(session.generate("Hello", 8).equals(expected[level]), "as if loaded at level " + level);
             }
             thrown(() -> model.setLevel(3, true), 1, "does not exist");
+            model.trimMemory(80);
+            check(model.level() == 0, "TRIM_MEMORY_COMPLETE takes all");
+            model.trimMemory(0);
+            check(model.level() == 1, "and it comes back");
         }
     }
 

@@ -322,3 +322,25 @@ def test_levels_change_while_sessions_of_several_threads_generate(path: Path) ->
     assert not errors
     model.set_level(1)
     np.testing.assert_array_equal(model.logits(TOKENS), load(path, level=1).logits(TOKENS))
+
+
+def test_trimming_gives_levels_up_and_takes_them_back(path: Path) -> None:
+    model = load(path, level=2)
+    expected = [load(path, level=level).logits(TOKENS) for level in range(3)]
+    for severity in ("moderate", "low", "critical"):
+        model.trim(severity)
+        assert model.level < 2
+        assert "told that memory is short" in model.reason
+        np.testing.assert_array_equal(model.logits(TOKENS), expected[model.level])
+    assert model.level == 0
+    model.trim("none")
+    assert model.level == 2
+    np.testing.assert_array_equal(model.logits(TOKENS), expected[2])
+    with pytest.raises(edgesdk.UsageError, match="severity is 'all'"):
+        model.trim("all")  # type: ignore[arg-type]
+
+
+def test_an_adaptive_model_with_enough_memory_stays_where_it_is(path: Path) -> None:
+    with load(path, level=1, adaptive=True) as model:
+        assert model.generate("Hello", max_tokens=20) == load(path, level=1).generate("Hello", max_tokens=20)
+        assert model.level == 1

@@ -29,6 +29,7 @@ edge_model* load(int32_t level) {
     options.level = level;
     options.context_tokens = 64;
     options.n_threads = 2;
+    options.adaptive = 1;
     edge_model* model = nullptr;
     check(edge_model_load(path.c_str(), &options, &model) == EDGE_OK, edge_last_error());
     return model;
@@ -142,12 +143,29 @@ void test_every_level_after_every_other() {
     edge_model_close(model);
 }
 
+void test_trimming() {
+    edge_model* model = load(2);
+    const auto level_after = [&](int32_t severity) {
+        check(edge_model_trim(model, severity) == EDGE_OK, edge_last_error());
+        return edge_model_level(model);
+    };
+    check(level_after(EDGE_TRIM_MODERATE) <= 1, "an eighth");
+    check(level_after(EDGE_TRIM_NONE) == 2 && contains(edge_model_level_reason(model), "memory is there again"), "and back");
+    check(level_after(EDGE_TRIM_LOW) <= 1, "a half of what can be freed");
+    check(level_after(EDGE_TRIM_CRITICAL) == 0 && contains(edge_model_level_reason(model), "told"), "all of it");
+    check(edge_model_set_level(model, 1, 0) == EDGE_OK && level_after(EDGE_TRIM_CRITICAL) == 0, edge_last_error());
+    check(level_after(EDGE_TRIM_NONE) == 1, "to the level that was set");
+    check(edge_model_trim(model, 4) == EDGE_BAD_ARGUMENT && edge_model_trim(nullptr, 1) == EDGE_BAD_ARGUMENT, "no severity");
+    edge_model_close(model);
+}
+
 }  // namespace
 
 int main() {
     path = edge_test::write_temporary(edge_test::small_artifact());
     test_every_level_after_every_other();
     test_from_a_callback();
+    test_trimming();
     test_threads();
     unlink(path.c_str());
     return finish();

@@ -30,6 +30,7 @@ how to run it
   --chunk N         tokens of a prompt that go through the layers together
   --lock            keep the weights in memory      --prefault        map every page before the first token
   --huge-pages      copy the weights to huge pages  --pin             one core per worker thread
+  --adaptive        give up levels while memory is short
 
 text
   --prompt TEXT     "-" reads it from stdin         --system TEXT     first message of a chat

@@ -91,6 +91,7 @@ std::map<std::string, std::function<void()>> flag_options(Options& o) {
         {"--prefault", [&o] { o.load.prefault = 1; }},
         {"--huge-pages", [&o] { o.load.huge_pages = 1; }},
         {"--pin", [&o] { o.load.pin_threads = 1; }},
+        {"--adaptive", [&o] { o.load.adaptive = 1; }},
         {"--all-levels", [&o] { o.all_levels = true; }},
         {"--no-probe", [&o] { o.no_probe = true; }},
         {"--ops", [&o] { o.ops = true; }},

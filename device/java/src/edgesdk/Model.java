@@ -51,6 +51,15 @@ public final class Model implements AutoCloseable {
         return Text.of(Native.modelLevelReason(handle()));
     }
 
+    /**
+     * Gives up a level for what Android's ComponentCallbacks2.onTrimMemory was told; 0 goes back to the level that was loaded
+     * or set. Throws {@link EdgeException}.
+     */
+    public synchronized void trimMemory(int trimLevel) {
+        int severity = trimLevel >= 80 || trimLevel == 15 ? 3 : trimLevel >= 40 || trimLevel == 10 ? 2 : trimLevel > 0 ? 1 : 0;
+        Native.modelTrim(handle(), severity);
+    }
+
     /** All levels, smallest first. */
     public synchronized LevelInfo[] levels() {
         LevelInfo[] levels = new LevelInfo[Native.modelLevelCount(handle())];

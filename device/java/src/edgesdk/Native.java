@@ -19,6 +19,8 @@ final class Native {
 
     static native void modelSetLevel(long model, int level, boolean recompute);
 
+    static native void modelTrim(long model, int severity);
+
     static native int modelLevelCount(long model);
 
     static native LevelInfo modelLevelInfo(long model, int level);
