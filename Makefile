@@ -26,7 +26,8 @@ export PYTHONSAFEPATH := 1
 export CMAKE_BUILD_PARALLEL_LEVEL := $(JOBS)
 export EDGE_BUILD_DIR := $(abspath $(BUILD))
 
-.PHONY: setup demo test test-python test-native test-arm test-sanitize check bench train-bench-model wheel install clean
+.PHONY: setup demo test test-python test-native test-arm test-sanitize check bench train-bench-model train-state-models \
+  wheel install clean
 .DELETE_ON_ERROR:
 
 setup: install $(VENV)/.demo-model
@@ -102,7 +103,8 @@ test-sanitize: $(VENV)/.dependencies
 # Each benchmark writes $(BUILD)/bench/NAME.json; they share modules in their folder. Others have targets of their own:
 # bench-growth and bench-recover (half an hour each), bench-bits, bench-openvino_prefill, bench-agreement (`edgesdk profile`
 # against bench-speed's way to measure), bench-session (records the terminal session of the README), bench-resize and
-# bench-pressure (levels that change while a session runs; docs/reliability.md).
+# bench-pressure (levels that change while a session runs; docs/reliability.md), bench-state_models (on what
+# train-state-models leaves) and bench-family_speed (decoding of all families against llama.cpp).
 bench: $(addprefix bench-,$(BENCHES))
 
 # The first bench-quality or bench-speed also builds llama.cpp, outside of the repository (benchmarks/peer.py).
@@ -114,6 +116,10 @@ bench-%: setup
 # The second model of bench-quality (benchmarks/quality.py --model trained): half an hour, once.
 train-bench-model: setup
 	PYTHONPATH=benchmarks $(PY) benchmarks/train_model.py
+
+# The models of bench-state_models: a small Mamba-2 and a small hybrid, half an hour of one core each, once.
+train-state-models: setup
+	PYTHONPATH=benchmarks $(PY) benchmarks/train_state_models.py
 
 wheel: $(VENV)/.dependencies
 	$(PY) -m pip wheel --quiet --no-deps --no-build-isolation $(WHEEL_DIR) -w dist .

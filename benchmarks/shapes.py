@@ -8,7 +8,7 @@ Block weights have 4 bits in groups of 32, the embedding 6: the bits per weight 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -110,7 +110,7 @@ def uniform_ladder(config: ModelConfig, rates: Sequence[float]) -> list[Allocati
     """One allocation per rate, largest first: all axes are cut by about the rate, MLPs until it is reached."""
     sizes = PackedSizes(config, _GROUP)
     whole = sizes.level(full_allocation(config))
-    return [_largest(config, sizes, rate, (1 - rate) * whole) for rate in rates]
+    return [_largest(config, sizes, rate, (1 - rate) * whole) if rate else full_allocation(config) for rate in rates]
 
 
 def _largest(config: ModelConfig, sizes: PackedSizes, rate: float, max_bytes: float) -> Allocation:
@@ -130,12 +130,18 @@ def _largest(config: ModelConfig, sizes: PackedSizes, rate: float, max_bytes: fl
 
 
 def write_shape(
-    path: Path, config: ModelConfig, rates: Sequence[float] = RATES, seed: int = 0, bits: int = 4
+    path: Path,
+    config: ModelConfig,
+    rates: Sequence[float] = RATES,
+    seed: int = 0,
+    bits: int = 4,
+    vectors: Callable[[int], BlockVectors] | None = None,
 ) -> list[dict[str, Any]]:
     """Writes an artifact of this shape with random weights; returns its level records.
 
-    rates: of the levels, largest first, ending with 0; bits: of all block weights. The tokenizer is the demo model's,
-    with unused tokens behind.
+    rates: of the levels, largest first, ending with 0; bits: of all block weights; vectors: what a block keeps in
+    float, by index (None: what a llama's does, gains of 1). The tokenizer is the demo model's, with unused tokens
+    behind.
     """
     ladder = uniform_ladder(config, rates)
     plans = [LevelPlan.of(config, allocation, bits, model_bits=6) for allocation in ladder]
@@ -150,14 +156,14 @@ def write_shape(
         rng = np.random.default_rng([seed, index, *role.encode()])
         return _random_weight(rng, rows, columns, bits, weight_group(block, role, _GROUP))
 
-    def block_vectors(index: int) -> BlockVectors:
+    def plain_vectors(index: int) -> BlockVectors:
         block = config.blocks[index]
-        vectors = {"norm": np.ones(config.d_model, np.float32)}
+        made = {"norm": np.ones(config.d_model, np.float32)}
         if isinstance(block, Attention):
             order = frequency_order(block.n_kv_heads, block.head_dim, block.axes[0].quantum)
-            vectors["inv_freq"] = np.tile(np.array(block.inv_freq, np.float32), block.n_kv_heads)[order]
+            made["inv_freq"] = np.tile(np.array(block.inv_freq, np.float32), block.n_kv_heads)[order]
         bias = np.full(config.d_model, 0.001, np.float32)
-        return BlockVectors(vectors, (*(bias for _ in ladder[:-1]), None))
+        return BlockVectors(made, (*(bias for _ in ladder[:-1]), None))
 
     vocabulary, _ = read_tokenizer_gguf(demo_gguf())
     n_more = config.vocab_size - len(vocabulary.tokens)
@@ -180,7 +186,7 @@ def write_shape(
         for size, allocation in zip(sizes, ladder, strict=True)
     ]
     metadata = {"tokenizer": tokenizer, "evaluation": None, "provenance": {"source": "random", "seed": seed}}
-    return write_artifact(path, config, plans, weight, block_vectors, model_tensors, metadata, levels)
+    return write_artifact(path, config, plans, weight, vectors or plain_vectors, model_tensors, metadata, levels)
 
 
 def _random_weight(rng: np.random.Generator, rows: int, columns: int, bits: int, group: int) -> QuantizedWeight:

@@ -109,8 +109,11 @@ class PeerModel:
         return float(sorted(row["samples_ts"])[(len(row["samples_ts"]) - 1) // 2])
 
     def bytes_per_token(self) -> int:
-        """Bytes of weights that decoding one token reads: all matrices, since the embedding is the head, too."""
-        return sum(int(tensor.n_bytes) for tensor in GGUFReader(self.path).tensors if len(tensor.shape) == 2)
+        """Bytes of weights that decoding one token reads: all matrices, but not an embedding that is no head."""
+        matrices = {t.name: int(t.n_bytes) for t in GGUFReader(self.path).tensors if len(t.shape) == 2}
+        if "output.weight" in matrices:
+            del matrices["token_embd.weight"]
+        return sum(matrices.values())
 
     def generate_command(self, n_threads: int, n_tokens: int, *, warm_up: bool) -> list[Any]:
         """A process that continues PROMPT: llama-completion, the program of the peer that does one text and ends."""

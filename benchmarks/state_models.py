@@ -4,7 +4,7 @@
 
 Every order (rank.METHODS) gets the same 4-bit quantizer and the same uniform rates, so that levels have equal bytes to
 the byte; nothing is tuned afterwards. Perplexity is measured through the engine on the held-out text. Writes
-build/bench/state-models.json: per rate the baseline's perplexity over that of the order by outputs, and the float
+build/bench/state-models-MODEL.json: per rate the baseline's perplexity over that of the order by outputs, and the float
 model's over that of 4 bits.
 """
 
@@ -44,7 +44,7 @@ def settings(folder: Path, method: str) -> BuildConfig:
         rank=RankConfig(method),
         allocate=AllocateConfig(method="uniform", axes="width", max_rate=RATES[-1], step=0.05),
         tune=TuneConfig(wide_share=0.0, n_epochs=0),
-        evaluate=EvaluateConfig(text=str(folder / "test.txt"), n_windows=16, window_tokens=256),
+        evaluate=EvaluateConfig(text=str(folder / "test.txt"), n_windows=32, window_tokens=256),
     )
 
 
@@ -98,10 +98,8 @@ def main(names: Sequence[str] | None = None) -> None:
     """Measures the models and writes the figures."""
     parser = argparse.ArgumentParser(description="orders of channels and states on small trained models")
     parser.add_argument("--model", choices=MODELS, action="append")
-    found: list[Figure] = []
     for name in parser.parse_args(names).model or MODELS:
-        found += measure(name)
-    write_figures("state-models", found)
+        write_figures(f"state-models-{name}", measure(name))
 
 
 if __name__ == "__main__":
