@@ -89,10 +89,17 @@ class StoredSource:
         """Positions that count: all but the last of each window."""
         return self.windows.shape[0] * (self.windows.shape[1] - 1)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """What the source's decoder says to one of the windows: tokens (1, n_tokens) -> (1, n_tokens, vocab_size)."""
-        index = int((self.windows == tokens).all(1).nonzero()[0, 0])
-        return self.log_probabilities[index : index + 1]
+    def final_states(self, tokens: Tensor, batch: int) -> Tensor:
+        """In place of a decoder's: what `logits` needs of some of the windows, in their order."""
+        first = int((self.windows == tokens[0]).all(1).nonzero()[0, 0])
+        some = slice(first, first + len(tokens))
+        if not torch.equal(self.windows[some], tokens):
+            raise ValueError("the source was not run on these windows, or in another order")
+        return self.log_probabilities[some]
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Log-probabilities are logits."""
+        return x
 
 
 @torch.inference_mode()

@@ -6,13 +6,11 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
-
-from edgesdk.cloud.reference import Decoder
 
 if TYPE_CHECKING:
     from edgesdk.device import Model
@@ -32,12 +30,22 @@ class LevelQuality:
     top1: float | None
 
 
+class Source(Protocol):
+    """What levels are measured against: a `Decoder`, or one that was run before."""
+
+    def final_states(self, tokens: Tensor, batch: int) -> Tensor:
+        """The residual stream after the last block: (n_windows, n_tokens, d_model)."""
+
+    def logits(self, x: Tensor) -> Tensor:
+        """(..., d_model) -> (..., vocab_size)."""
+
+
 @torch.inference_mode()
 def evaluate_levels(
     path: Path,
     levels: Sequence[int],
     windows: Tensor,
-    source: Decoder | None,
+    source: Source | None,
     progress: Callable[[int, int], None] | None = None,
     kv_bits: Sequence[int] | None = None,
 ) -> tuple[list[LevelQuality], float | None]:

@@ -87,7 +87,9 @@ def test_the_source_is_run_once_and_found_again(module, built, windows, tmp_path
     again = scores.StoredSource.compute(folder, windows, tmp_path, said.append)
     assert len(said) == 1
     assert torch.equal(first.log_probabilities, again.log_probabilities)
-    assert torch.equal(first.forward(windows[2:]), first.log_probabilities[2:])
+    assert torch.equal(first.final_states(windows[2:], 1), first.log_probabilities[2:])
+    with pytest.raises(ValueError, match="another order"):
+        first.final_states(windows.flip(0), 1)
     scores.StoredSource.compute(folder, windows[:2], tmp_path, said.append)
     assert len(said) == 2
 
