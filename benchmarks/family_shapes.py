@@ -8,6 +8,7 @@ codes are random (shapes.py), theirs are the checkpoint's.
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +37,7 @@ _COMMON: dict[str, Any] = {
 }
 _LETTERS = {"M": "linear_attention", "*": "full_attention", "-": "mlp"}
 _NEMOTRON = "M-M-M-M*-M-M-M-M-"
+_FOREIGN = re.compile(r"layers_block_type|layer_types|n_group|topk_group|.*(expert|moe|mtp).*")
 
 
 def _dense(
@@ -144,8 +146,7 @@ def write_checkpoint(folder: Path, shape: dict[str, Any], seed: int = 0) -> Path
 def _as_published(path: Path) -> None:
     """NVIDIA's files say the kinds of layers in letters and nothing of experts; transformers writes other names."""
     config = json.loads(path.read_text("utf-8"))
-    for name in ("layers_block_type", "layer_types", "num_experts_per_tok"):
-        config.pop(name, None)
+    config = {name: value for name, value in config.items() if not _FOREIGN.fullmatch(name)}
     config |= {"hybrid_override_pattern": _NEMOTRON, "num_hidden_layers": len(_NEMOTRON)}
     path.write_text(json.dumps(config, indent=1), "utf-8")
 

@@ -89,7 +89,7 @@ class StoredSource:
         """Positions that count: all but the last of each window."""
         return self.windows.shape[0] * (self.windows.shape[1] - 1)
 
-    def final_states(self, tokens: Tensor, batch: int) -> Tensor:
+    def final_states(self, tokens: Tensor, _batch: int) -> Tensor:
         """In place of a decoder's: what `logits` needs of some of the windows, in their order."""
         first = int((self.windows == tokens[0]).all(1).nonzero()[0, 0])
         some = slice(first, first + len(tokens))

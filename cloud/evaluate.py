@@ -33,10 +33,10 @@ class LevelQuality:
 class Source(Protocol):
     """What levels are measured against: a `Decoder`, or one that was run before."""
 
-    def final_states(self, tokens: Tensor, batch: int) -> Tensor:
+    def final_states(self, tokens: Tensor, batch: int, /) -> Tensor:
         """The residual stream after the last block: (n_windows, n_tokens, d_model)."""
 
-    def logits(self, x: Tensor) -> Tensor:
+    def logits(self, x: Tensor, /) -> Tensor:
         """(..., d_model) -> (..., vocab_size)."""
 
 
