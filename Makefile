@@ -101,7 +101,8 @@ test-sanitize: $(VENV)/.dependencies
 
 # Each benchmark writes $(BUILD)/bench/NAME.json; they share modules in their folder. Others have targets of their own:
 # bench-growth and bench-recover (half an hour each), bench-bits, bench-openvino_prefill, bench-agreement (`edgesdk profile`
-# against bench-speed's way to measure) and bench-session (records the terminal session of the README).
+# against bench-speed's way to measure), bench-large_model (peak memory of the compiler; 20 GB of disk) and bench-session
+# (records the terminal session of the README).
 bench: $(addprefix bench-,$(BENCHES))
 
 # The first bench-quality or bench-speed also builds llama.cpp, outside of the repository (benchmarks/peer.py).
