@@ -104,7 +104,8 @@ test-sanitize: $(VENV)/.dependencies
 # bench-growth and bench-recover (half an hour each), bench-bits, bench-openvino_prefill, bench-agreement (`edgesdk profile`
 # against bench-speed's way to measure), bench-session (records the terminal session of the README), bench-resize and
 # bench-pressure (levels that change while a session runs; docs/reliability.md), bench-state_models (on what
-# train-state-models leaves) and bench-family_speed (decoding of all families against llama.cpp).
+# train-state-models leaves), bench-family_speed (decoding of all families against llama.cpp) and bench-large_model (peak
+# memory of the compiler; 20 GB of disk).
 bench: $(addprefix bench-,$(BENCHES))
 
 # The first bench-quality or bench-speed also builds llama.cpp, outside of the repository (benchmarks/peer.py).
