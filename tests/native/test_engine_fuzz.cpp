@@ -163,7 +163,7 @@ Counts fuzz(const std::string& good, const std::string& path, int n_least, doubl
 int main() {
     const std::string good = edge_test::small_artifact(), path = edge_test::write_temporary(good);
     const char* seconds = std::getenv("EDGE_FUZZ_SECONDS");
-    const Counts counts = fuzz(good, path, 1500, seconds ? std::atof(seconds) : 0);
+    const Counts counts = fuzz(good, path, 600, seconds ? std::atof(seconds) : 0);
     std::printf("%d damaged files: %d loaded and ran, %d were refused\n", counts.n_tried, counts.n_loaded,
                 counts.n_tried - counts.n_loaded);
     check(counts.n_loaded > counts.n_tried / 20 && counts.n_loaded < counts.n_tried * 19 / 20, "both happen");
