@@ -20,14 +20,15 @@ BUILD_REQUIRES := "scikit-build-core>=1.0" "nanobind>=2.4" "nlohmann-json>=3.11"
 PY_SOURCES := $(shell find src cloud formats device targets -name '*.py' -o -name '*.toml' -o -name '*.sh' -o -name '*.json' -o -name py.typed)
 NATIVE_SOURCES := CMakeLists.txt $(shell find cmake kernels device -name '*.cpp' -o -name '*.h' -o -name '*.inc' -o -name '*.cmake' \
   -o -name '*.in' -o -name '*.map' -o -name '*.c' -o -name '*.java' -o -name CMakeLists.txt)
+FUZZ_SECONDS ?= 600
 BENCHES ?= ladder load quality speed
 
 export PYTHONSAFEPATH := 1
 export CMAKE_BUILD_PARALLEL_LEVEL := $(JOBS)
 export EDGE_BUILD_DIR := $(abspath $(BUILD))
 
-.PHONY: setup demo test test-python test-native test-arm test-sanitize check bench train-bench-model train-state-models \
-  wheel install clean
+.PHONY: setup demo test test-python test-native test-arm test-sanitize fuzz check bench train-bench-model \
+  train-state-models wheel install clean
 .DELETE_ON_ERROR:
 
 setup: install $(VENV)/.demo-model
@@ -99,6 +100,12 @@ test-sanitize: $(VENV)/.dependencies
 	$(CONFIGURE) -B $(BUILD)/sanitize-thread -DEDGE_SANITIZE=thread
 	$(BIN)/cmake --build $(BUILD)/sanitize-thread
 	$(BIN)/ctest --test-dir $(BUILD)/sanitize-thread --output-on-failure -j $(JOBS)
+
+# Artifacts that are damaged at random, under the address and undefined-behaviour sanitizers.
+fuzz: $(VENV)/.dependencies
+	$(CONFIGURE) -B $(BUILD)/sanitize -DEDGE_SANITIZE=address,undefined
+	$(BIN)/cmake --build $(BUILD)/sanitize --target test_engine_fuzz
+	EDGE_FUZZ_SECONDS=$(FUZZ_SECONDS) $(BUILD)/sanitize/tests/native/test_engine_fuzz
 
 # Each benchmark writes $(BUILD)/bench/NAME.json; they share modules in their folder. Others have targets of their own:
 # bench-growth and bench-recover (half an hour each), bench-bits, bench-openvino_prefill, bench-agreement (`edgesdk profile`

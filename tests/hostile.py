@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["CASES", "SSM_CASES", "Hostile", "join", "split"]
+import numpy as np
+
+__all__ = ["CASES", "SSM_CASES", "TOKENIZER_CASES", "Hostile", "join", "split"]
 
 Header = dict[str, Any]
 
@@ -146,6 +149,28 @@ def _gap(outer: Header, _: Header) -> None:
     del outer[name]
 
 
+def _unaligned(outer: Header, _: Header) -> None:
+    """Padding that begins between two lines becomes a tensor."""
+    name = next(n for n, t in outer.items() if n.startswith("pad.") and t["data_offsets"][0] % 64)
+    outer["other/0"] = outer.pop(name)
+
+
+def _table(name: str, dtype: str, index: int, value: int) -> Callable[[bytes], bytes]:
+    """Changes one entry of a tokenizer table, and the hash of its run: only the entry itself is wrong."""
+
+    def change(good: bytes) -> bytes:
+        outer, edge, data = split(good)
+        begin, end = outer[f"tokenizer.{name}/0"]["data_offsets"]
+        table = np.frombuffer(data[begin:end], dtype).copy()
+        table[index] = value
+        data = data[:begin] + table.tobytes() + data[end:]
+        for run in edge["runs"]:
+            run["sha256"] = hashlib.sha256(data[run["begin"] : run["end"]]).hexdigest()
+        return join(outer, edge, data)
+
+    return change
+
+
 def _without_edge(good: bytes) -> bytes:
     outer, _, data = split(good)
     outer["__metadata__"] = {"format": "pt"}
@@ -173,6 +198,7 @@ CASES = (
     Hostile("negative shape", "1.3", _tensor("norm/0", "shape", [-64])),
     Hostile("offsets backwards", "1.3", _tensor("norm/0", "data_offsets", [64, 0])),
     Hostile("hole between tensors", "1.4", _gap),
+    Hostile("tensor between two lines", "1.5", _unaligned),
     Hostile("no edge metadata", "1.6", raw=_without_edge),
     Hostile("edge not json", "1.6", raw=_broken_edge),
     Hostile("no version", "1.7", lambda outer, edge: edge.clear()),
@@ -221,6 +247,9 @@ CASES = (
     Hostile("panel of another shape", "4", _grow(("panels", "blk.0.attn.q/0", 1), 16)),
     Hostile("panel missing", "4", _remove("panels", "blk.0.attn.q/0")),
     Hostile("vocabulary too large", "3", _grow(("model", "vocab_size"), 16)),
+    Hostile("columns of half a unit", "4.1", _edge("panels", "blk.0.attn.q/0", 3, value=60)),
+    Hostile("no rows", "4.1", _edge("panels", "blk.0.attn.q/0", 1, value=0)),
+    Hostile("perplexity as text", "6.4", _edge("levels", 0, "perplexity", value="low")),
     Hostile("no runs", "5", _edge("runs", value=[])),
     Hostile("run not page-aligned", "5.1", _grow(("runs", 0, "end"), 64)),
     Hostile("run too long", "5.1", _grow(("runs", -1, "end"), 4096)),
@@ -236,6 +265,32 @@ CASES = (
     Hostile("top rate not 0", "6.3", _edge("levels", -1, "rate", value=0.01)),
     Hostile("block bytes wrong", "6.3", _grow(("levels", 0, "block_bytes"), 1)),
     Hostile("no levels", "6", _edge("levels", value=[])),
+)
+
+# Of section 7, which the engine checks: the NumPy reader does not read text.
+TOKENIZER_CASES = (
+    Hostile("no tokenizer", "7", _remove("tokenizer")),
+    Hostile("unknown tokenizer", "7", _edge("tokenizer", "model", value="unigram")),
+    Hostile("no tokens", "7", _edge("tokenizer", "n_tokens", value=0)),
+    Hostile("more tokens than tables", "7", _grow(("tokenizer", "n_tokens"), 1)),
+    Hostile("more merges than tables", "7", _grow(("tokenizer", "n_merges"), 1)),
+    Hostile("exabytes of tokens", "7", _edge("tokenizer", "n_tokens", value=1 << 60)),
+    Hostile("first token beyond the last", "7", _edge("tokenizer", "bos_id", value=300)),
+    Hostile("end token below the first", "7", _edge("tokenizer", "eos_ids", value=[-1])),
+    Hostile("many end tokens", "7", _edge("tokenizer", "eos_ids", value=[1] * 65)),
+    Hostile("a first token that is not there", "7", _second(("tokenizer",), add_bos=True, bos_id=None)),
+    Hostile("unknown way to cut text", "7", _edge("tokenizer", "pre_tokenizer", value=["gpt5"])),
+    Hostile("bytes without tokens", "7", _second(("tokenizer",), model="sentencepiece_bpe", byte_fallback=True)),
+    Hostile("no offsets", "7", _hidden("tokenizer.offsets/0")),
+    Hostile("offsets in bytes", "7", _tensor("tokenizer.offsets/0", "dtype", "F32")),
+    Hostile("first offset not 0", "7", raw=_table("offsets", "<u4", 0, 1)),
+    Hostile("offsets descend", "7", raw=_table("offsets", "<u4", 10, 1)),
+    Hostile("offset beyond the bytes", "7", raw=_table("offsets", "<u4", 300, 1 << 31)),
+    Hostile("sorted names no token", "7", raw=_table("sorted", "<u4", 5, 300)),
+    Hostile("sorted names a token twice", "7", raw=_table("sorted", "<u4", 5, 0)),
+    Hostile("unknown kind", "7", raw=_table("kinds", "u1", 3, 7)),
+    Hostile("unknown flag", "7", raw=_table("kinds", "u1", 3, 64)),
+    Hostile("special token that is not UTF-8", "7", raw=_table("kinds", "u1", 200, 1)),
 )
 
 _MIXER = ("model", "blocks", 0)

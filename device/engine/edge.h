@@ -131,6 +131,8 @@ EDGE_API const char* edge_isa(void); /* the kernel set in use, e.g. "avx512vnni"
  * reserve (the larger of 64 MiB and 10 %). `why` (may be NULL) receives one line that names the limit. */
 EDGE_API edge_status edge_memory_budget(uint64_t* bytes, char* why, size_t why_size);
 
+/* The first load installs a handler of SIGBUS for pages that this library maps: a file that is cut while it is mapped becomes
+ * EDGE_IO. Signals that have other causes go to the handler that was there before. */
 EDGE_API edge_status edge_model_load(const char* path, const edge_load_options* options, edge_model** out);
 EDGE_API void edge_model_close(edge_model* model);
 EDGE_API int32_t edge_model_n_levels(const edge_model* model);

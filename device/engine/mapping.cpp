@@ -10,6 +10,7 @@
 
 #include "bytes.h"
 #include "errors.h"
+#include "lost_pages.h"
 
 namespace edge {
 namespace {
@@ -77,6 +78,7 @@ void map(int file, uint64_t data_offset, Runs runs, const Placement& placement) 
                     "could not map " + mebibytes(length) + " of the file: " + strerror(errno)};
     }
     hand_out(pages, length, lead, runs);
+    for (const auto& run : runs) watch_pages(run->pages, run->n_page_bytes, run->lost);
     if (!wish_huge_pages(pages, static_cast<size_t>(length))) madvise(pages, static_cast<size_t>(length), MADV_WILLNEED);
     if (placement.prefault) populate(pages, static_cast<size_t>(length));
 }
@@ -134,7 +136,16 @@ void lock(Runs runs) {
 }  // namespace
 
 MappedRun::~MappedRun() {
-    if (pages) munmap(pages, n_page_bytes);
+    if (!pages) return;
+    forget_pages(pages);
+    munmap(pages, n_page_bytes);
+}
+
+void Mapping::require_whole() const {
+    const auto is_lost = [](const auto& run) { return run->lost.load(std::memory_order_acquire); };
+    if (std::none_of(runs_.begin(), runs_.end(), is_lost)) return;
+    throw Error{EDGE_IO, "the file was cut, or could not be read, while it was mapped\nhint: copy it again, and load it anew; a "
+                         "smaller level may still be whole"};
 }
 
 Mapping::Mapping(int file, const Artifact& artifact, int level, const Placement& placement,

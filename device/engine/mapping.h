@@ -32,6 +32,7 @@ struct MappedRun {
     void* pages = nullptr;           // what it owns: whole pages, in which no other run lies
     size_t n_page_bytes = 0;
     std::atomic<bool>& passed;       // its hash was found to be right
+    std::atomic<bool> lost{false};   // its pages are no longer in the file: zeros stand for them
 };
 
 class Mapping {
@@ -45,6 +46,9 @@ public:
 
     // The byte at this offset of the data, which must lie in a run that the level uses.
     const uint8_t* at(uint64_t offset) const;
+
+    // Throws EDGE_IO when pages were lost that somebody read.
+    void require_whole() const;
 
     // Runs that the level uses, in file order; none is empty.
     std::span<const std::shared_ptr<MappedRun>> runs() const { return runs_; }

@@ -104,6 +104,7 @@ Model::Model(const std::string& path, const edge_load_options& options)
       tokenizer_(tokenizer_tables(level_->mapping, artifact_), artifact_.tokenizer) {
     const auto jinja = view<char>(level_->mapping, artifact_.chat_template);
     chat_template_ = {jinja.data(), jinja.size()};
+    level_->mapping.require_whole();
     if (verify_ == EDGE_VERIFY_EAGER) level_->verifier.check();
     if (options.adaptive == 0) return;
     monitor_ = std::make_unique<PressureMonitor>(PressureMonitor::Levels{
@@ -175,6 +176,7 @@ void Model::change(const Choice& choice, const Placement& placement, bool recomp
         look_at_file(artifact_.levels[static_cast<size_t>(level)]);
         const edge_verify verify = verify_ == EDGE_VERIFY_OFF ? EDGE_VERIFY_OFF : EDGE_VERIFY_LAZY;
         next = std::make_shared<MappedLevel>(file_.number, artifact_, choice, placement, verify, passed_, next.get());
+        next->mapping.require_whole();
         next->verifier.wait(false);  // in this thread, too: users still run the level before
     } else if (!recompute) {
         return;

@@ -82,6 +82,7 @@ void Session::follow() {
 bool Session::is_sound() {
     if (n_cached_ == 0) return true;
     try {
+        here_->level->mapping.require_whole();
         return here_->level->verifier.wait(cancelled_);
     } catch (const Error&) {
         return false;
@@ -173,6 +174,7 @@ void Session::advance(float* rows, int32_t first) {
     } else {
         here_->transformer.head(n - 1, 1, conversation_.logits);
     }
+    here_->level->mapping.require_whole();
     if (!here_->level->verifier.wait(cancelled_)) end_cancelled();
     n_logits_ = n_tokens_;
 }

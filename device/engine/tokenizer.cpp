@@ -182,7 +182,10 @@ int32_t Tokenizer::longest_added(std::string_view text, bool normalized) const {
             if (added && has_flag(*begin, kNormalized) == normalized) best = static_cast<int32_t>(*begin);
         }
         if (depth == text.size()) break;
-        const auto byte_at = [&](uint32_t id) { return static_cast<uint8_t>(token(id)[depth]); };
+        const auto byte_at = [&](uint32_t id) {
+            const std::string_view found = token(id);
+            return depth < found.size() ? static_cast<uint8_t>(found[depth]) : uint8_t{0};
+        };
         const uint8_t wanted = static_cast<uint8_t>(text[depth]);
         begin = std::lower_bound(begin, end, wanted, [&](uint32_t id, uint8_t byte) { return byte_at(id) < byte; });
         end = std::upper_bound(begin, end, wanted, [&](uint8_t byte, uint32_t id) { return byte < byte_at(id); });

@@ -78,12 +78,19 @@ public:
     bool is_end_token(int32_t id) const;
     const TokenizerDescription& description() const { return description_; }
 
+    // The tables were checked, but whoever may write to the file can still change them: nothing outside of them is read then.
     std::string_view token(uint32_t id) const {
-        const uint32_t begin = tables_.offsets[id];
-        return {reinterpret_cast<const char*>(tables_.bytes.data()) + begin, tables_.offsets[id + 1] - begin};
+        if (id >= description_.n_tokens) return {};
+        const uint32_t begin = tables_.offsets[id], end = tables_.offsets[id + 1];
+        if (begin > end || end > tables_.bytes.size()) return {};
+        return {reinterpret_cast<const char*>(tables_.bytes.data()) + begin, end - begin};
     }
-    TokenKind kind(uint32_t id) const { return static_cast<TokenKind>(tables_.kinds[id] & kKindMask); }
-    bool has_flag(uint32_t id, TokenFlag flag) const { return (tables_.kinds[id] & flag) != 0; }
+    TokenKind kind(uint32_t id) const {
+        return id < description_.n_tokens ? static_cast<TokenKind>(tables_.kinds[id] & kKindMask) : kUnused;
+    }
+    bool has_flag(uint32_t id, TokenFlag flag) const {
+        return id < description_.n_tokens && (tables_.kinds[id] & flag) != 0;
+    }
 
     // -1: there is no such token among the normal and the user-defined ones.
     int32_t find_token(std::string_view text) const;

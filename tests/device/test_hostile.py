@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from device_artifacts import write_tiny
-from hostile import CASES, Hostile
+from hostile import CASES, TOKENIZER_CASES, Hostile
 
 import edgesdk
 
@@ -24,6 +24,14 @@ def test_a_hostile_file_is_refused(case: Hostile, good: bytes, tmp_path) -> None
     with pytest.raises(edgesdk.ArtifactError) as error:
         edgesdk.load(path, context=64)
     assert f"rule {OTHER_RULE.get(case.name, case.rule)}" in error.value.message
+
+
+@pytest.mark.parametrize("case", TOKENIZER_CASES, ids=lambda case: case.name.replace(" ", "-"))
+def test_a_hostile_tokenizer_is_refused(case: Hostile, good: bytes, tmp_path) -> None:
+    path = tmp_path / "hostile.edge"
+    path.write_bytes(case.make(good))
+    with pytest.raises(edgesdk.ArtifactError, match="token"):
+        edgesdk.load(path, context=64)
 
 
 def test_every_byte_of_the_header_may_be_damaged(good: bytes, tmp_path) -> None:

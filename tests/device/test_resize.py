@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -344,3 +346,45 @@ def test_an_adaptive_model_with_enough_memory_stays_where_it_is(path: Path) -> N
     with load(path, level=1, adaptive=True) as model:
         assert model.generate("Hello", max_tokens=20) == load(path, level=1).generate("Hello", max_tokens=20)
         assert model.level == 1
+
+
+CUT_WHILE_MAPPED = """
+import os, sys, edgesdk
+path, verify = sys.argv[1:]
+model = edgesdk.load(path, level=2, verify=verify)
+levels, session = model.levels, model.session()
+os.truncate(path, levels[1].file_bytes)
+for _ in range(2):
+    try:
+        session.logits(list(range(100)))
+    except edgesdk.EdgeError as error:
+        print(type(error).__name__, error.message)
+model.set_level(1)
+print(session.logits(list(range(100))).tobytes() == edgesdk.load(path).logits(list(range(100))).tobytes())
+os.truncate(path, 8192)
+try:
+    print(len(model.tokenize("one <bos> two", special=True)), "tokens")
+except edgesdk.EdgeError as error:
+    print(type(error).__name__, error.message)
+try:
+    session.logits(list(range(50, 150)))
+except edgesdk.EdgeError as error:
+    print(type(error).__name__, error.message)
+"""
+
+
+@pytest.mark.parametrize("verify", ["off", "lazy"])
+def test_a_file_that_is_cut_while_it_is_mapped_is_an_error(tmp_path: Path, verify: str) -> None:
+    """Its pages raise SIGBUS. A level that is whole can still be run; nothing made of lost pages leaves the engine."""
+    config = tiny_config(n_layers=4, d_model=256, width=2048, n_heads=8, n_kv_heads=4, head_dim=64)
+    path = tmp_path / "wide.edge"
+    write_random_artifact(path, config, nested_ladder(config))
+    command = [sys.executable, "-c", CUT_WHILE_MAPPED, str(path), verify]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    first, second, recovered, tokens, last = done.stdout.splitlines()
+    if verify == "off":
+        assert first == second == "EngineError the file was cut, or could not be read, while it was mapped"
+    assert recovered == "True"
+    assert tokens == "EngineError the file was cut, or could not be read, while it was mapped"
+    assert last.startswith(("EngineError", "HashError"))
