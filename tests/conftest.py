@@ -1,8 +1,9 @@
-"""Says in the report's header when the installed package is older than this checkout."""
+"""Says in the report's header when the installed package is older than this checkout; lets programs be interrupted."""
 
 from __future__ import annotations
 
 import importlib.util
+import signal
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -10,6 +11,12 @@ FOLDERS = {
     "edgesdk": ROOT / "src" / "edgesdk",
     **{f"edgesdk.{name}": ROOT / name for name in ("cloud", "device", "formats", "targets")},
 }
+
+
+def pytest_configure() -> None:
+    """A shell that starts tests in the background has them ignore Ctrl-C, and so would every program that they start."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_header() -> str:
