@@ -14,7 +14,7 @@ FOLDERS = {
 
 
 def pytest_configure() -> None:
-    """A shell that starts tests in the background has them ignore Ctrl-C, and so would every program that they start."""
+    """A shell that starts tests in the background lets them ignore Ctrl-C, and so would what they start."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
