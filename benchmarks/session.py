@@ -1,6 +1,6 @@
 """Records the terminal session of the README: a model built for two targets, and put on a phone and a board.
 
-    python benchmarks/session.py [--model smollm2] [--out build/session]      # or: make bench-session
+    python benchmarks/session.py [--model smollm2] [--preset fast] [--out build/session]      # or: make bench-session
 
 Phone and board are the stand-ins of the tests: a small adbd behind the stock adb, OpenSSH's sshd on the loopback; their
 shells run 64-bit ARM programs under qemu, so speeds are an emulator's. Commands and all that they print go to the
@@ -88,9 +88,9 @@ def start_devices(stack: ExitStack, folder: Path) -> dict[str, str]:
     return {**environment, "EDGE_DEVICES": str(named), "EDGE_SSH_CONFIG": str(board.config)}
 
 
-def record(session: Session, model: str, folder: Path) -> None:
+def record(session: Session, model: str, preset: str, folder: Path) -> None:
     """From a model to figures of its smallest and its full level on two devices."""
-    session.run(f"edgesdk build {model} --targets android,jetson -o out")
+    session.run(f"edgesdk build {model} --preset {preset} --targets android,jetson -o out")
     session.run("edgesdk devices")
     manifest = json.loads((folder / "out" / "android" / "manifest.json").read_text("utf-8"))
     levels = f"--levels 0,{len(manifest['artifact']['levels']) - 1}"
@@ -105,6 +105,7 @@ def main() -> None:
     """Records."""
     parser = argparse.ArgumentParser(description="record the terminal session of the README")
     parser.add_argument("--model", default="smollm2")
+    parser.add_argument("--preset", default="fast")
     parser.add_argument("--out", type=Path, default=BENCH.parent / "session")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -115,7 +116,7 @@ def main() -> None:
             session = Session(arguments.out, start_devices(stack, folder))
         except pytest.skip.Exception as missing:
             raise SystemExit(f"error: {missing}") from missing
-        record(session, arguments.model, arguments.out)
+        record(session, arguments.model, arguments.preset, arguments.out)
     kept = session.text.replace(str(folder), "/stand-in")
     (BENCH / "session.txt").write_text(kept, "utf-8")
     sys.stdout.write(f"wrote {BENCH / 'session.txt'}\n")
