@@ -76,7 +76,7 @@ def test_both_sides_read_the_same_bytes(ours, checkpoint, module):
     models = [module("speed_plan").Model("small", ours, theirs)]
     samples = {f"small x1 {side}": module("rounds").Samples(v) for side, v in (("ours", [3.0]), ("peer", [2.0]))}
     figures = module("family_speed").figures_of(models[0], [1], samples)
-    assert [f.ratio for f in figures] == [1.5, theirs.bytes_per_token() / ours.bytes_per_token()]
+    assert [f.ratio for f in figures] == pytest.approx([1.5, theirs.bytes_per_token() / ours.bytes_per_token()])
 
 
 @pytest.mark.slow
