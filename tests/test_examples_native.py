@@ -122,7 +122,8 @@ def java(bundle, tmp_path_factory):
 
 
 def run_java(folder: Path, bundle: Path, *arguments: object) -> str:
-    options = ["-Xcheck:jni", f"-Djava.library.path={folder}", "-cp", folder]
+    checks = ["-Xcheck:jni", "-XX:+AllowUserSignalHandlers"]  # the engine's SIGBUS handler passes on what is not its own
+    options = [*checks, f"-Djava.library.path={folder}", "-cp", folder]
     return run(need("java", "default-jdk-headless"), *options, *arguments, LD_LIBRARY_PATH=bundle / "lib")
 
 
