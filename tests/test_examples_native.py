@@ -122,7 +122,7 @@ def java(bundle, tmp_path_factory):
 
 
 def run_java(folder: Path, bundle: Path, *arguments: object) -> str:
-    checks = ["-Xcheck:jni", "-XX:+AllowUserSignalHandlers"]  # the engine's SIGBUS handler passes on what is not its own
+    checks = ["-Xcheck:jni", "-XX:+AllowUserSignalHandlers"]  # the engine handles SIGBUS
     options = [*checks, f"-Djava.library.path={folder}", "-cp", folder]
     return run(need("java", "default-jdk-headless"), *options, *arguments, LD_LIBRARY_PATH=bundle / "lib")
 
