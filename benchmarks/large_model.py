@@ -22,8 +22,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -34,11 +34,13 @@ from figures import BENCH, Figure, write_figures
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from control_group import ControlGroup, control_group
+
 D_MODEL, WIDTH, N_HEADS, VOCAB = 4096, 11008, 32, 32000
 FULL_LAYERS = 32
 WINDOWS, WINDOW_TOKENS, EVALUATION_TOKENS = 4, 64, 128
 TEXT = Path(__file__).parents[1] / "docs" / "LOG.md"
-GROUP = Path("/sys/fs/cgroup")
 SAMPLE_SECONDS = 0.05
 COMMAND = "python benchmarks/large_model.py"
 
@@ -243,36 +245,19 @@ def lines(pid: int, name: str) -> list[str]:
         return []
 
 
-@contextmanager
-def control_group(limit_bytes: int) -> Iterator[tuple[Path, str] | None]:
-    """A control group with the limit: its folder, and the file with its highest use; None where none can be made."""
-    name = f"edgesdk-large-model-{os.getpid()}"
-    versions = ((GROUP / name, "memory.max", "memory.peak"),)
-    if (GROUP / "memory").is_dir():
-        versions = ((GROUP / "memory" / name, "memory.limit_in_bytes", "memory.max_usage_in_bytes"),)
-    folder, limit, peak = versions[0]
-    try:
-        folder.mkdir()
-        (folder / limit).write_text(str(limit_bytes))
-    except OSError as error:
-        print(f"no limit: {folder / limit}: {error.strerror}; only samples are checked")
-        shutil.rmtree(folder, ignore_errors=True)
-        yield None
-        return
-    try:
-        yield folder, peak
-    finally:
-        folder.rmdir()
-
-
 def run_limited(
     folder: Path, out: Path, n_blocks: int, bits: Sequence[int], n_rows: int, limit_bytes: int
 ) -> tuple[Peaks, int]:
     """Runs the build; returns the peaks, and the highest use of the control group, page cache included (0: none)."""
     own = [sys.executable, __file__, "--child", str(folder), str(out), "--blocks", str(n_blocks)]
     own += ["--bits", *map(str, bits), "--rows", str(n_rows)]
-    with control_group(limit_bytes) as group:
-        join = "" if group is None else f"echo $$ > {group[0]}/cgroup.procs && "
+    with ExitStack() as stack:
+        group: ControlGroup | None = None
+        try:
+            group = stack.enter_context(control_group(limit_bytes))
+        except OSError as error:
+            print(f"no control group can be made: {error}; only samples are checked")
+        join = "" if group is None else f"echo $$ > {group.processes} && "
         child = subprocess.Popen(["sh", "-c", f'{join}exec "$@"', "sh", *own], stdout=subprocess.PIPE, text=True)
         peaks = Peaks(child.pid)
         watcher = threading.Thread(target=peaks.watch)
@@ -285,7 +270,7 @@ def run_limited(
         status = child.wait()
         peaks.done.set()
         watcher.join()
-        highest = 0 if group is None else int((group[0] / group[1]).read_text())
+        highest = 0 if group is None else group.highest_bytes()
     if status:
         raise SystemExit(f"the build ended with status {status}; peaks until then: {peaks.by_step}")
     return peaks, highest

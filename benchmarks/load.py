@@ -23,23 +23,20 @@ from rich.console import Console
 import edgesdk
 from edgesdk.formats import Artifact
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from resident import resident_bytes
+
 COMMAND = "python benchmarks/load.py"
 CONTEXT = 512
 RUNS = 7
 console = Console(highlight=False)
 
 
-def resident_bytes(path: Path, level: int) -> int:
-    """Bytes of the artifact's mappings that are resident after one forward pass, from /proc/self/smaps."""
+def resident_after_a_pass(path: Path, level: int) -> int:
+    """Bytes of the artifact's mappings that are resident after one forward pass."""
     model = edgesdk.load(path, level=level, context=CONTEXT)
     model.logits(list(range(100, 132)))
-    total, inside = 0, False
-    for line in Path("/proc/self/smaps").read_text().splitlines():
-        head = line.split(maxsplit=5)
-        if "-" in head[0]:
-            inside = len(head) == 6 and head[5] == str(path.resolve())
-        elif inside and head[0] == "Rss:":
-            total += int(head[1]) * 1024
+    total = resident_bytes(path)
     model.close()
     return total
 
@@ -70,7 +67,7 @@ def main() -> None:
     parser.add_argument("--resident", type=int, help=argparse.SUPPRESS)  # one level, in a process of its own
     arguments = parser.parse_args()
     if arguments.resident is not None:
-        sys.stdout.write(str(resident_bytes(arguments.artifact, arguments.resident)))
+        sys.stdout.write(str(resident_after_a_pass(arguments.artifact, arguments.resident)))
         return
     top = len(Artifact.open(arguments.artifact).levels) - 1
     figures = []

@@ -15,37 +15,17 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from figures import BENCH
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from control_group import control_group
+
 MIB = 1 << 20
 EAT_S, HOLD_S, REST_S = 8.0, 6.0, 14.0
-
-
-@contextmanager
-def control_group(limit_bytes: int) -> Iterator[Path]:
-    """A new group of memory with this limit. Exits with a remark where none can be made."""
-    v1, v2 = Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")
-    is_v1 = (v1 / "memory.limit_in_bytes").is_file()
-    folder = (v1 if is_v1 else v2) / f"edgesdk-pressure-{os.getpid()}"
-    try:
-        folder.mkdir()
-        (folder / ("memory.limit_in_bytes" if is_v1 else "memory.max")).write_text(str(limit_bytes))
-    except OSError as error:
-        raise SystemExit(f"SKIPPED: no control group with a memory limit can be made here: {error}") from error
-    try:
-        yield folder
-    finally:
-        for _ in range(50):
-            try:
-                folder.rmdir()
-                break
-            except OSError:
-                time.sleep(0.1)
 
 
 def enter(group: Path, oom_score: int) -> None:
@@ -101,7 +81,11 @@ def run(path: Path, adaptive: bool, limit_bytes: int, eaten_bytes: int) -> dict[
     """One generation under pressure: its trace, and how it ended."""
     seconds = 4 + EAT_S + HOLD_S + REST_S
     trace: list[dict[str, Any]] = []
-    with control_group(limit_bytes) as group:
+    with ExitStack() as stack:
+        try:
+            group = stack.enter_context(control_group(limit_bytes)).folder
+        except OSError as error:
+            raise SystemExit(f"SKIPPED: no control group with a memory limit can be made here: {error}") from error
         command = [sys.executable, __file__, str(path), "--group", str(group)]
         worker = subprocess.Popen(
             [*command, "--generate", str(seconds), *(["--adaptive"] if adaptive else [])],

@@ -14,6 +14,7 @@ import pytest
 from device_artifacts import write_tiny
 from numpy.typing import NDArray
 from reference_model import Memory, ReferenceModel
+from resident import resident_bytes
 from tiny_model import nested_ladder, tiny_config, tiny_ssm_config, write_random_artifact
 
 import edgesdk
@@ -246,18 +247,6 @@ def test_weights_that_were_damaged_leave_nothing_in_the_cache(path: Path, tmp_pa
     model.set_level(1)
     expected = load(path, level=1).logits(TOKENS[:n_kept] + TOKENS[20:40])
     np.testing.assert_array_equal(feed(session, TOKENS[20:40]), expected[n_kept:])
-
-
-def resident_bytes(path: Path) -> int:
-    """Bytes of this file that this process has mapped and resident."""
-    total, inside = 0, False
-    for line in Path("/proc/self/smaps").read_text().splitlines():
-        head = line.split(maxsplit=5)
-        if "-" in head[0]:
-            inside = len(head) == 6 and head[5] == str(path.resolve())
-        elif inside and head[0] == "Rss:":
-            total += int(head[1]) * 1024
-    return total
 
 
 @pytest.mark.skipif(not Path("/proc/self/smaps").is_file(), reason="no /proc/self/smaps on this system")
