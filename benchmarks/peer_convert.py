@@ -40,7 +40,17 @@ def main() -> None:
     model.get_vocab_base_pre = _pre_tokenizer
     model._set_vocab_sentencepiece = model._set_vocab_gpt2
     importlib.import_module("conversion.phi").Phi3MiniModel.set_vocab = model._set_vocab_gpt2
-    sys.argv = ["convert_hf_to_gguf.py", str(folder), "--outfile", str(out), "--outtype", "bf16"]
+    # The name: where a Phi-3 is called one, llama.cpp looks for the tokens of its own tokenizer.
+    sys.argv = [
+        "convert_hf_to_gguf.py",
+        str(folder),
+        "--outfile",
+        str(out),
+        "--outtype",
+        "bf16",
+        "--model-name",
+        "random",
+    ]
     converter.main()
 
 

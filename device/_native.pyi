@@ -27,6 +27,7 @@ class Model:
         huge_pages: bool,
         pin: bool,
         adaptive: bool,
+        min_level: int,
         /,
     ) -> None: ...
     def close(self) -> None: ...

@@ -164,7 +164,7 @@ private:
 
 // How a level is held in memory and run; its level is chosen by the other arguments of Model.
 edge_load_options load_options(int context, int kv_bits, int threads, int verify, bool lock, int chunk, bool prefault,
-                               bool huge_pages, bool pin, bool adaptive) {
+                               bool huge_pages, bool pin, bool adaptive, int min_level) {
     edge_load_options options{};
     options.struct_size = sizeof options;
     options.context_tokens = context;
@@ -177,6 +177,7 @@ edge_load_options load_options(int context, int kv_bits, int threads, int verify
     options.huge_pages = huge_pages;
     options.pin_threads = pin;
     options.adaptive = adaptive;
+    options.min_level = min_level;
     return options;
 }
 
@@ -317,9 +318,9 @@ NB_MODULE(_native, m) {
     nb::class_<Model>(m, "Model")
         .def("__init__", [](Model* self, const std::string& path, int choose, double rate, uint64_t budget, int level, int context,
                             int kv_bits, int threads, int verify, bool lock, int chunk, bool prefault, bool huge_pages, bool pin,
-                            bool adaptive) {
+                            bool adaptive, int min_level) {
             edge_load_options options =
-                load_options(context, kv_bits, threads, verify, lock, chunk, prefault, huge_pages, pin, adaptive);
+                load_options(context, kv_bits, threads, verify, lock, chunk, prefault, huge_pages, pin, adaptive, min_level);
             options.choose = choose;
             options.rate = rate;
             options.budget_bytes = budget;

@@ -2,40 +2,31 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 from jinja2 import TemplateError, TemplateSyntaxError
 from jinja2.exceptions import SecurityError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from edgesdk.device.template_sandbox import Sandbox
 from edgesdk.errors import ArtifactError, UsageError
 
 __all__ = ["render_chat"]
 
-_MAX_TEMPLATE_CHARACTERS = 1 << 20
+_MAX_TEMPLATE_CHARACTERS = 1 << 18
 _MAX_TEXT_CHARACTERS = 1 << 24
-_MAX_REPEATED = 1 << 20
-# What a template can raise beside Jinja's own errors: it may call methods and operators of str, list and dict.
-_RENDER_ERRORS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError, MemoryError)
-
-
-class _Environment(ImmutableSandboxedEnvironment):
-    """The settings of transformers' chat templates; operators that could fill memory are bounded."""
-
-    intercepted_binops = frozenset({"*", "**", "%"})
-
-    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        sized = next((x for x in (left, right) if isinstance(x, (str, list, tuple))), None)
-        if operator == "*" and sized is not None:
-            times = right if sized is left else left
-            if isinstance(times, int) and len(sized) * times > _MAX_REPEATED:
-                raise SecurityError(f"repeating {len(sized)} elements {times} times is too much")
-        if operator == "**" or (operator == "%" and isinstance(left, str)):
-            raise SecurityError(f"the operator {operator} is not allowed here")
-        return super().call_binop(context, operator, left, right)
+# What a template can raise beside Jinja's own errors: it may call methods and operators of str, list and dict, and be
+# nested deeper than Python compiles.
+_RENDER_ERRORS = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RecursionError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+)
 
 
 def render_chat(
@@ -53,11 +44,9 @@ def render_chat(
     Raises UsageError for what the template refuses, ArtifactError for a template that is broken or exceeds its limits.
     """
     if len(template) > _MAX_TEMPLATE_CHARACTERS:
-        raise ArtifactError(f"the chat template has {len(template)} characters, at most 2^20 are allowed")
-    environment = _Environment(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"])
-    environment.filters["tojson"] = _to_json
+        raise ArtifactError(f"the chat template has {len(template)} characters, at most 2^18 are allowed")
+    environment = Sandbox()
     environment.globals["raise_exception"] = _refuse
-    environment.globals["strftime_now"] = _now
     names = {"tools": None, "documents": None, **(variables or {})}
     parts: list[str] = []
     n_characters = 0
@@ -91,11 +80,3 @@ class _RefusedError(TemplateError):
 
 def _refuse(message: str) -> None:
     raise _RefusedError(message)
-
-
-def _now(form: str) -> str:
-    return datetime.now().astimezone().strftime(form)
-
-
-def _to_json(value: Any, ensure_ascii: bool = False, indent: int | None = None, **_: Any) -> str:
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent)

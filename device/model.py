@@ -71,6 +71,7 @@ def load(
     pin: bool = False,
     chunk: int | None = None,
     adaptive: bool = False,
+    min_level: int = 0,
 ) -> Model:
     """Loads one level of an artifact.
 
@@ -85,6 +86,7 @@ def load(
     chunk: tokens of a prompt that go through the layers together (default: 128)
     adaptive: levels are given up while memory is short, before the system ends processes, and come back when it is not:
     never above the level that was loaded or set
+    min_level: a file that was cut below this level is refused, whichever level is run
     Raises MemoryBudgetError, UsageError, ArtifactError (HashError, TruncatedError) and EngineError.
 
     Example:
@@ -113,6 +115,7 @@ def load(
         huge_pages,
         pin,
         adaptive,
+        integer("min_level", min_level),
     )
     return Model(native)
 

@@ -27,12 +27,15 @@ class VerifyReport:
     n_bytes: int
 
 
-def verify_artifact(path: Path | str) -> VerifyReport:
+def verify_artifact(path: Path | str, *, min_level: int = 0) -> VerifyReport:
     """Checks all rules of SPEC.md and the SHA-256 of every run that the file holds.
 
-    Raises ArtifactError for a broken rule and HashError for bytes that differ.
+    min_level: the file must hold this level.
+    Raises ArtifactError for a broken rule, HashError for bytes that differ, TruncatedError for a file cut below
+    min_level.
     """
     artifact = Artifact.open(path)
+    artifact.level(min_level)
     available = artifact.n_available_levels
     n_bytes = n_runs = 0
     with open(artifact.path, "rb") as file:

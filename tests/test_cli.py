@@ -25,6 +25,7 @@ COMMANDS = [
     "chat",
     "inspect",
     "verify",
+    "sign",
     "eval",
     "report",
     "serve",

@@ -43,7 +43,7 @@ OUTSIDE: dict[str, set[str]] = {
     "edgesdk": {"rich", "typer"},
     "edgesdk.cloud": {"gguf", "huggingface_hub", "jinja2", "numpy", "ray", "safetensors", "tokenizers", "torch"},
     "edgesdk.device": {"jinja2", "numpy"},
-    "edgesdk.formats": {"numpy"},
+    "edgesdk.formats": {"model_signing", "numpy"},
     "edgesdk.integrations": {"lm_eval", "numpy", "tqdm"},
     "edgesdk.report": {"matplotlib", "numpy"},
     "edgesdk.serve": {"anyio", "pydantic", "pydantic_core", "starlette", "uvicorn"},

@@ -215,12 +215,14 @@ Artifact read_artifact(int file) {
     {
         const std::string header = read_header(file, artifact.n_file_bytes);
         artifact.data_offset = 8 + header.size();
-        Json container = parse_json(header, "1.1", "the header");
+        const JsonDocument document = parse_json(header, "1.1", "the header");
+        const Json& container = document.root();
         const Json& outer = object(container, "__metadata__", "", "1.6");
         artifact.metadata = text(outer, "edge", "__metadata__", "1.6");
         tensors = TensorTable(container);
     }
-    const Json edge = parse_json(artifact.metadata, "1.6", "`__metadata__.edge`");
+    const JsonDocument metadata = parse_json(artifact.metadata, "1.6", "`__metadata__.edge`");
+    const Json& edge = metadata.root();
     const int major = check_version(edge);
     const size_t n_levels = list(edge, "levels", 1, kMaxLevels, "edge", "6").size();
     artifact.runs = read_runs(edge, tensors.n_data_bytes(), static_cast<int>(n_levels));

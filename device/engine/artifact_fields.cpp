@@ -62,9 +62,10 @@ void check_known_fields(const Json& model, int major) {
     size_t n = 0;
     for (const Json& block : model["blocks"]) {
         const std::string where = "edge.model.blocks[" + std::to_string(n++) + "]";
-        const bool is_attention = block["kind"] == "attention", is_mlp = block["kind"] == "mlp";
+        const std::string& kind = text(block, "kind", where, "3");  // comparing JSON with text would allocate, and may not throw
+        const bool is_attention = kind == "attention", is_mlp = kind == "mlp";
         check_entry(block, is_attention ? kAttention : is_mlp ? kMlp : kSsm, major, where);
-        if (is_mlp && major == 1 && block["activation"] == "gelu_tanh") {
+        if (is_mlp && major == 1 && text(block, "activation", where, "3") == "gelu_tanh") {
             break_rule("1.7", "`" + where + ".activation` needs format 2, this file is of format 1");
         }
     }

@@ -36,13 +36,17 @@ namespace {
 
 using edge::ArgumentError;
 
+constexpr char kNoMemory[] = "an allocation failed\nhint: lower the context, or choose a smaller level";
+
 thread_local std::string last_error;
+thread_local bool has_no_message = false;  // there was no memory for it
 
 edge_status fail(edge_status status, const char* message) noexcept {
     try {
         last_error = message;
+        has_no_message = false;
     } catch (const std::bad_alloc&) {
-        last_error.clear();
+        has_no_message = true;
     }
     return status;
 }
@@ -55,7 +59,7 @@ edge_status guard(Work&& work) noexcept {
     } catch (const edge::Error& error) {
         return fail(error.status, error.message.c_str());
     } catch (const std::bad_alloc&) {
-        return fail(EDGE_OUT_OF_MEMORY, "an allocation failed\nhint: lower the context, or choose a smaller level");
+        return fail(EDGE_OUT_OF_MEMORY, kNoMemory);
     } catch (const std::exception& error) {
         return fail(EDGE_INTERNAL, error.what());
     } catch (...) {
@@ -161,7 +165,7 @@ extern "C" {
 
 const char* edge_version(void) { return EDGE_VERSION; }
 
-const char* edge_last_error(void) { return last_error.c_str(); }
+const char* edge_last_error(void) { return has_no_message ? kNoMemory : last_error.c_str(); }
 
 const char* edge_isa(void) {
     return guard(choose_kernels) == EDGE_OK ? edge::isa_name() : "";

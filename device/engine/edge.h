@@ -69,6 +69,7 @@ typedef struct edge_load_options {
     int32_t huge_pages;      /* 1: the weights are copied to memory of their own with 2 MiB pages, where the system gives them */
     int32_t pin_threads;     /* 1: each worker thread stays on a core of its own; the calling thread is left alone */
     int32_t adaptive;        /* 1: a thread gives levels up while memory is short, and takes them back when it is not */
+    int32_t min_level;       /* a file that was cut below this level is refused with EDGE_TRUNCATED, whichever level is run */
 } edge_load_options;
 
 typedef struct edge_level_info {

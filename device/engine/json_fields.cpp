@@ -7,32 +7,6 @@
 namespace edge {
 namespace {
 
-constexpr int kMaxDepth = 32;
-constexpr size_t kMaxValues = 4'000'000;
-
-// Bounds the work and memory of the parser by one pass over the text.
-void check_size(std::string_view text, const char* rule, const std::string& what) {
-    int depth = 0;
-    size_t n_values = 0;
-    bool quoted = false;
-    for (size_t i = 0; i < text.size(); ++i) {
-        const char c = text[i];
-        if (quoted) {
-            if (c == '\\') ++i;
-            if (c == '"') quoted = false;
-        } else if (c == '"') {
-            quoted = true;
-        } else if (c == '[' || c == '{') {
-            ++n_values;
-            if (++depth > kMaxDepth) break_rule(rule, what + " is nested deeper than 32 levels");
-        } else if (c == ']' || c == '}') {
-            --depth;
-        } else if (c == ',' && ++n_values > kMaxValues) {
-            break_rule(rule, what + " has more than 4 million values");
-        }
-    }
-}
-
 std::string dotted(const std::string& where, const char* key) { return where.empty() ? key : where + "." + key; }
 
 }  // namespace
@@ -40,14 +14,6 @@ std::string dotted(const std::string& where, const char* key) { return where.emp
 void break_rule(const char* rule, const std::string& what) {
     throw Error{EDGE_BAD_ARTIFACT, what + " (rule " + rule +
                                        " of the format)\nhint: copy the file again, or rebuild it with `edgesdk build`"};
-}
-
-Json parse_json(std::string_view text, const char* rule, const std::string& what) {
-    check_size(text, rule, what);
-    Json parsed = Json::parse(text.begin(), text.end(), nullptr, false);
-    if (parsed.is_discarded()) break_rule(rule, what + " is not valid JSON");
-    if (!parsed.is_object()) break_rule(rule, what + " is not a JSON object");
-    return parsed;
 }
 
 std::string shown(const Json& value) {

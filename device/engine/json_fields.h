@@ -1,20 +1,14 @@
 // Typed access to fields of a hostile JSON header; every failure names the rule of SPEC.md and the field.
 #pragma once
 #include <cstdint>
-#include <nlohmann/json.hpp>
 #include <string>
-#include <string_view>
-#include <vector>
+
+#include "json_document.h"
 
 namespace edge {
 
-using Json = nlohmann::json;
-
 // Throws EDGE_BAD_ARTIFACT: "<what> (rule <rule>)".
 [[noreturn]] void break_rule(const char* rule, const std::string& what);
-
-// Parses text, refusing more than 32 nested or 4 million values before anything is built.
-Json parse_json(std::string_view text, const char* rule, const std::string& what);
 
 // A value as it stands in messages, cut to a readable length.
 std::string shown(const Json& value);

@@ -44,6 +44,7 @@ Demand make_demand(const Artifact& artifact, const edge_load_options& options) {
 }
 
 Choice choose(const Artifact& artifact, const Demand& demand, const edge_load_options& options) {
+    choose_by_level(artifact, options.min_level);  // refuses a file that does not hold it
     switch (options.choose) {
         case 0: {
             const MemoryBudget budget = measure_memory();

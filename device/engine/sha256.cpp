@@ -83,13 +83,18 @@ std::array<uint8_t, 32> Sha256::finish() {
     return digest;
 }
 
-std::string hex(const std::array<uint8_t, 32>& digest) {
-    std::string text;
-    for (const uint8_t byte : digest) {
-        text += "0123456789abcdef"[byte >> 4];
-        text += "0123456789abcdef"[byte & 15];
+std::array<char, 64> hex_digits(const std::array<uint8_t, 32>& digest) noexcept {
+    std::array<char, 64> digits;
+    for (size_t i = 0; i < digest.size(); ++i) {
+        digits[2 * i] = "0123456789abcdef"[digest[i] >> 4];
+        digits[2 * i + 1] = "0123456789abcdef"[digest[i] & 15];
     }
-    return text;
+    return digits;
+}
+
+std::string hex(const std::array<uint8_t, 32>& digest) {
+    const auto digits = hex_digits(digest);
+    return {digits.data(), digits.size()};
 }
 
 }  // namespace edge

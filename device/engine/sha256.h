@@ -27,6 +27,7 @@ private:
 };
 
 // Lower-case hex of a digest.
+std::array<char, 64> hex_digits(const std::array<uint8_t, 32>& digest) noexcept;
 std::string hex(const std::array<uint8_t, 32>& digest);
 
 // Block functions per instruction set; the second kind is nullptr where the build or this processor lacks it.

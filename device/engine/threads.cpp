@@ -100,13 +100,20 @@ ThreadPool::ThreadPool(int n_threads, bool pin)
     : shares_(static_cast<size_t>(n_threads), {1.0f / static_cast<float>(n_threads)}) {
     workers_.reserve(static_cast<size_t>(n_threads - 1));
     const std::vector<int> cpus = pin ? core_cpus() : std::vector<int>{};
-    for (int i = 1; i < n_threads; ++i) {
-        workers_.emplace_back([this, i] { serve(i); });
-        if (static_cast<size_t>(i) < cpus.size()) pin_thread(workers_.back(), cpus[static_cast<size_t>(i)]);
+    try {
+        for (int i = 1; i < n_threads; ++i) {
+            workers_.emplace_back([this, i] { serve(i); });
+            if (static_cast<size_t>(i) < cpus.size()) pin_thread(workers_.back(), cpus[static_cast<size_t>(i)]);
+        }
+    } catch (...) {  // one could not be started: those that were must end before they are forgotten
+        stop();
+        throw;
     }
 }
 
-ThreadPool::~ThreadPool() {
+ThreadPool::~ThreadPool() { stop(); }
+
+void ThreadPool::stop() {
     stop_.store(true, std::memory_order_relaxed);
     burst_.gate.fetch_add(kNumber, std::memory_order_seq_cst);
     burst_.gate.notify_all();

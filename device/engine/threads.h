@@ -48,6 +48,7 @@ public:
 private:
     using Function = void(void* context, int64_t begin, int64_t end, int thread);
     void run(Function* function, void* context, int64_t total, int64_t step);
+    void stop();
     void take_ranges(int thread);
     void serve(int thread);
 

@@ -45,7 +45,9 @@ int64_t integer(const char* name, const json& value, int64_t low) {
 
 // Absent: false.
 bool flag(const json& field, const char* name) {
-    const json value = field.value(name, json(false));
+    const auto found = field.find(name);
+    if (found == field.end()) return false;
+    const json& value = *found;
     if (!value.is_boolean()) mistyped(name, "true or false", value);
     return value.get<bool>();
 }
@@ -69,6 +71,12 @@ T named(const char* name, const json& value, const Names<T>& names) {
                            "\nhint: use a newer engine, or compile the model again with this version");
 }
 
+template <typename T>
+T named_or(const char* name, const json& field, const Names<T>& names, T absent) {
+    const auto found = field.find(name);
+    return found == field.end() ? absent : named(name, *found, names);
+}
+
 const json& list(const json& field, const char* name, size_t max_size) {
     const json& value = member(field, name);
     if (!value.is_array()) mistyped(name, "a list", value);
@@ -87,11 +95,11 @@ TokenizerDescription parse_tokenizer(const json& field) {
     d.model = named("model", member(field, "model"), kModels);
     d.n_tokens = static_cast<uint32_t>(integer("n_tokens", member(field, "n_tokens"), 1));
     d.n_merges = static_cast<uint32_t>(integer("n_merges", member(field, "n_merges"), 0));
-    d.nfc = named("normalizer", field.value("normalizer", json("none")), kNormalizers);
+    d.nfc = named_or("normalizer", field, kNormalizers, false);
     for (const json& step : list(field, "pre_tokenizer", kMaxSteps)) {
         d.pre_tokenizer.push_back(named("pre_tokenizer", step, kSteps));
     }
-    d.space_prefix = named("space_prefix", field.value("space_prefix", json("none")), kPrefixes);
+    d.space_prefix = named_or("space_prefix", field, kPrefixes, SpacePrefix::none);
     d.strip_leading_space = flag(field, "strip_leading_space");
     d.byte_fallback = flag(field, "byte_fallback");
     d.fuse_unk = flag(field, "fuse_unk");

@@ -38,8 +38,7 @@ private:
     };
     void work();
     bool take_run();
-    void check_run(const Job& job);
-    void finish(State state, std::string failure);
+    void check_run(const Job& job) noexcept;
     [[noreturn]] void fail() const;
 
     std::vector<Job> jobs_;
@@ -48,7 +47,8 @@ private:
     std::atomic<size_t> next_job_{0};  // the first that no thread took
     std::atomic<size_t> n_passed_{0};
     std::atomic<bool> stop_{false};
-    std::string failure_;
+    const Job* failed_job_ = nullptr;
+    std::array<uint8_t, 32> found_{};  // its digest
     std::mutex mutex_;
     std::condition_variable changed_;
     std::thread thread_;

@@ -5,6 +5,7 @@ EdgeError
 ├── ModelError        the source model cannot be read or compiled (unknown family, missing tensors)
 ├── ArtifactError     the .edge file breaks a rule of SPEC.md
 │   ├── HashError       bytes differ from the hash in the header
+│   ├── SignatureError  the header is not what the expected key or identity signed
 │   └── TruncatedError  the file ends before the level that was asked for
 ├── MemoryBudgetError no level fits the memory that was granted
 ├── MissingExtraError an optional dependency is not installed
@@ -26,6 +27,7 @@ __all__ = [
     "MemoryBudgetError",
     "MissingExtraError",
     "ModelError",
+    "SignatureError",
     "ToolchainError",
     "TruncatedError",
     "UsageError",
@@ -58,6 +60,10 @@ class ArtifactError(EdgeError):
 
 class HashError(ArtifactError):
     """Bytes in the file differ from the SHA-256 in its header."""
+
+
+class SignatureError(ArtifactError):
+    """The header is not what the expected key or identity signed, or there is no signature."""
 
 
 class TruncatedError(ArtifactError):

@@ -313,6 +313,11 @@ def test_a_cut_file_is_a_smaller_model(path, tmp_path, logits):
     cut.write_bytes(path.read_bytes()[: whole.levels[0].file_bytes])
     with pytest.raises(edgesdk.TruncatedError, match="holds levels"):
         edgesdk.load(cut, level=2)
+    with pytest.raises(edgesdk.TruncatedError, match="holds levels"):
+        edgesdk.load(cut, level=0, min_level=1)
+    with pytest.raises(edgesdk.UsageError, match="level 3 does not exist"):
+        edgesdk.load(path, min_level=3)
+    assert edgesdk.load(path, level=0, min_level=2).level == 0
     cut.write_bytes(path.read_bytes()[: whole.levels[0].file_bytes - 1])
     with pytest.raises(edgesdk.TruncatedError, match="smallest level"):
         edgesdk.load(cut)

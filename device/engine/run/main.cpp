@@ -21,6 +21,7 @@ which level to run (default: the largest that fits the free memory)
   --rate R          give up at least this share of the block weights: 0 is the full model
   --budget BYTES    memory for everything: 80MB, 76MiB or a number
   --level N         this level: 0 is the smallest
+  --min-level N     refuse a file that was cut below this level
 
 how to run it
   --context N       tokens of context (default: 2048, or less if the model takes less)

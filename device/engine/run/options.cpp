@@ -61,6 +61,7 @@ std::map<std::string, Setter> valued_options(Options& o) {
         {"--rate", [&o, choose](auto& n, auto& v) { choose(1, n), o.load.rate = parse_number(n, v, 0, 1); }},
         {"--budget", [&o, choose](auto& n, auto& v) { choose(2, n), o.load.budget_bytes = parse_bytes(v); }},
         {"--level", [&o, choose](auto& n, auto& v) { choose(3, n), o.load.level = static_cast<int32_t>(parse_integer(n, v, 0, kMax)); }},
+        {"--min-level", integer(o.load.min_level, 0)},
         {"--context", integer(o.load.context_tokens, 1)},
         {"--threads", integer(o.load.n_threads, 1)},
         {"--kv-bits", integer(o.load.kv_bits, 8)},

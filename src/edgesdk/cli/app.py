@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import edgesdk
-from edgesdk.cli import build, bundle, deploy, devices, evaluate, generate, inspect, profile, report, serve
+from edgesdk.cli import build, bundle, deploy, devices, evaluate, generate, inspect, profile, report, serve, sign
 from edgesdk.cli.console import complain, say
 from edgesdk.cli.options import examples, with_values
 from edgesdk.errors import EdgeError, UsageError
@@ -35,6 +35,7 @@ app.command("run", epilog=generate.RUN_EXAMPLES)(generate.run)
 app.command("chat", epilog=generate.CHAT_EXAMPLES)(generate.chat)
 app.command("inspect", epilog=inspect.INSPECT_EXAMPLES)(inspect.inspect)
 app.command("verify", epilog=inspect.VERIFY_EXAMPLES)(inspect.verify)
+app.command("sign", epilog=sign.EXAMPLES)(sign.sign)
 app.command("eval", epilog=evaluate.EXAMPLES)(evaluate.evaluate)
 app.command("report", epilog=report.EXAMPLES)(report.report)
 app.command("serve", epilog=serve.EXAMPLES)(serve.serve)

@@ -12,7 +12,8 @@ import typer
 from edgesdk.cli.console import print_json, print_table, say, size
 from edgesdk.cli.options import Artifact as ArtifactPath
 from edgesdk.cli.options import Json, examples
-from edgesdk.formats import Artifact, verify_artifact
+from edgesdk.errors import UsageError
+from edgesdk.formats import Artifact, check_signature, verify_artifact
 from edgesdk.formats.ladder import level_table
 
 __all__ = ["INSPECT_EXAMPLES", "VERIFY_EXAMPLES", "inspect", "print_ladder", "verify"]
@@ -20,7 +21,12 @@ __all__ = ["INSPECT_EXAMPLES", "VERIFY_EXAMPLES", "inspect", "print_ladder", "ve
 INSPECT_EXAMPLES = examples(
     "edgesdk inspect model.edge", "edgesdk inspect model.edge --json", "edgesdk inspect model.edge --header"
 )
-VERIFY_EXAMPLES = examples("edgesdk verify model.edge", "edgesdk verify model.edge --json")
+VERIFY_EXAMPLES = examples(
+    "edgesdk verify model.edge",
+    "edgesdk verify model.edge --json",
+    "edgesdk verify model.edge --key key.pub --min-level 3",
+    "edgesdk verify model.edge --identity me@example.com --issuer https://accounts.google.com",
+)
 
 
 def inspect(
@@ -43,9 +49,37 @@ def inspect(
         _print_origin(artifact)
 
 
-def verify(path: ArtifactPath, as_json: Json = False) -> None:
-    """Check every rule of the format and every hash."""
-    report = verify_artifact(path)
+def verify(
+    path: ArtifactPath,
+    as_json: Json = False,
+    key: Annotated[
+        Path | None, typer.Option("--key", help="Also check who signed it: a public key as PEM.", show_default=False)
+    ] = None,
+    identity: Annotated[
+        str | None,
+        typer.Option(
+            "--identity", help="The same by Sigstore: who signed, such as a mail address.", show_default=False
+        ),
+    ] = None,
+    issuer: Annotated[
+        str | None, typer.Option("--issuer", help="URL of who vouches for --identity.", show_default=False)
+    ] = None,
+    signature: Annotated[
+        Path | None, typer.Option("--signature", help="Default: FILE.sig.", show_default=False)
+    ] = None,
+    min_level: Annotated[
+        int, typer.Option("--min-level", min=0, help="The file must hold this level: it was not cut below.")
+    ] = 0,
+) -> None:
+    """Check every rule of the format and every hash, and who signed the file if a key or an identity is given."""
+    signed = key is not None or identity is not None or issuer is not None
+    if signed:
+        check_signature(path, signature, key=key, identity=identity, issuer=issuer)
+    elif signature is not None:
+        raise UsageError(
+            "a signature says nothing without whom to trust", hint="give --key, or --identity and --issuer"
+        )
+    report = verify_artifact(path, min_level=min_level)
     if as_json:
         print_json(
             {
@@ -54,12 +88,15 @@ def verify(path: ArtifactPath, as_json: Json = False) -> None:
                 "n_available_levels": report.n_available_levels,
                 "n_runs": report.n_runs,
                 "n_bytes": report.n_bytes,
+                "signed": signed,
             }
         )
         return
     if report.n_available_levels < report.n_levels:
         say(f"cut file: it holds levels 0 to {report.n_available_levels - 1} of 0 to {report.n_levels - 1}")
-    typer.echo(f"ok: {report.n_runs} runs, {size(report.n_bytes)}, {report.n_available_levels} levels")
+    typer.echo(
+        f"ok: {report.n_runs} runs, {size(report.n_bytes)}, {report.n_available_levels} levels{', signed' * signed}"
+    )
 
 
 def _print_model(artifact: Artifact) -> None:
