@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Generic, TypeVar
 
 from torch import Tensor
 
 from edgesdk.cloud.calibrate import Calibration
+from edgesdk.cloud.families.blocks import Block
+from edgesdk.cloud.moments import Moments
 from edgesdk.cloud.order import block_order
 from edgesdk.cloud.reference import BlockWeights, Decoder
-from edgesdk.cloud.sort import Order, sort_block, sort_moments
+from edgesdk.cloud.sort import Order, sort_block, sort_moment
 
 __all__ = ["SortedModel"]
-
-T = TypeVar("T")
 
 
 class SortedModel:
     """decoder: the sorted model; moments(i): of its block i, which follow the order. method: a name in rank.METHODS.
 
-    The block that was asked for last stays in memory, until another is asked for or `forget` is called.
+    The weights that were asked for last stay in memory, until others are asked for or `forget` is called.
     """
 
     def __init__(self, source: Decoder, calibration: Calibration, method: str) -> None:
         self._source, self._calibration, self._method = source, calibration, method
-        self.moments = _Latest(self._moments)
         self._weights = _Latest(self._sorted(source))
         self.decoder = replace(source, block_weights=self._weights)
 
@@ -35,9 +33,13 @@ class SortedModel:
         return replace(decoder, block_weights=self._sorted(decoder))
 
     def forget(self) -> None:
-        """Lets go of the block in memory."""
-        self.moments.forget()
+        """Lets go of the weights in memory."""
         self._weights.forget()
+
+    def moments(self, index: int) -> Mapping[str, Tensor]:
+        """Moments of a sorted block, each sorted when it is looked up: they are as large as weights."""
+        block = self._source.config.blocks[index]
+        return _SortedMoments(block, self._calibration.moments(index), self._order(index))
 
     def _sorted(self, decoder: Decoder) -> Callable[[int], BlockWeights]:
         def load(index: int) -> BlockWeights:
@@ -50,19 +52,29 @@ class SortedModel:
         block = self._source.config.blocks[index]
         return block_order(block, self._source.block_weights, self._calibration, index, self._method)
 
-    def _moments(self, index: int) -> dict[str, Tensor]:
-        order = self._order(index)
-        return sort_moments(self._source.config.blocks[index], self._calibration.moments(index), order)
+
+class _SortedMoments(Mapping[str, Tensor]):
+    def __init__(self, block: Block, moments: Moments, order: Order) -> None:
+        self._block, self._moments, self._order = block, moments, order
+
+    def __getitem__(self, name: str) -> Tensor:
+        return sort_moment(self._block, name, self._moments[name], self._order)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._moments.tensors)
+
+    def __len__(self) -> int:
+        return len(self._moments.tensors)
 
 
-class _Latest(Generic[T]):
-    """A function of a block's index; its last result is kept, and let go of before the next is made."""
+class _Latest:
+    """Weights of a block by its index; the last are kept, and let go of before others are loaded."""
 
-    def __init__(self, load: Callable[[int], T]) -> None:
+    def __init__(self, load: Callable[[int], BlockWeights]) -> None:
         self._load = load
-        self._kept: dict[int, T] = {}
+        self._kept: dict[int, BlockWeights] = {}
 
-    def __call__(self, index: int) -> T:
+    def __call__(self, index: int) -> BlockWeights:
         if index not in self._kept:
             self.forget()
             self._kept[index] = self._load(index)

@@ -8,18 +8,23 @@ import math
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from numpy.typing import NDArray
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from edgesdk.errors import EdgeError
+
 __all__ = ["WorkDirectory", "as_tensor", "fingerprint", "write_json"]
+
+_HINT = "free some space and run the same build again: what is finished is kept"
 
 
 def fingerprint(*inputs: Any) -> str:
@@ -29,10 +34,10 @@ def fingerprint(*inputs: Any) -> str:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Stores a JSON value beside its place, then renames it."""
-    temporary = path.with_name(path.name + ".partial")
-    temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", "utf-8")
-    os.replace(temporary, path)
+    """Stores a JSON value as a whole or not at all. Raises EdgeError."""
+    text = json.dumps(value, indent=1, allow_nan=False) + "\n"
+    with _placed(path) as temporary:
+        temporary.write_text(text, "utf-8")
 
 
 def as_tensor(array: NDArray[Any]) -> Tensor:
@@ -40,6 +45,19 @@ def as_tensor(array: NDArray[Any]) -> Tensor:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
         return torch.from_numpy(array)
+
+
+@contextmanager
+def _placed(path: Path) -> Iterator[Path]:
+    """A path beside the given one to write to; what lies there in the end is renamed."""
+    temporary = path.with_name(path.name + ".partial")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:
+        raise EdgeError(f"could not write `{path}`: {error}", hint=_HINT) from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 class WorkDirectory:
@@ -65,10 +83,9 @@ class WorkDirectory:
 
     def save(self, name: str, tensors: Mapping[str, Tensor], fields: Mapping[str, Any] | None = None) -> None:
         """Stores tensors and JSON fields as one safetensors file."""
-        temporary = self.path(name + ".partial")
         whole = {key: tensor.detach().contiguous() for key, tensor in tensors.items()}
-        save_file(whole, temporary, {"fields": json.dumps(fields or {})})
-        os.replace(temporary, self.path(name))
+        with _placed(self.path(name)) as temporary:
+            save_file(whole, temporary, {"fields": json.dumps(fields or {})})
 
     def mapped(self, name: str, make: Callable[[], Tensor]) -> Tensor:
         """A tensor that lies in a file: made once, then mapped, so that it takes no memory of its own."""
@@ -77,9 +94,17 @@ class WorkDirectory:
         return self.load(name)[0]["tensor"]
 
     def zeros(self, shape: Sequence[int]) -> Tensor:
-        """Float32 zeros to be written to: in a file without a name, so that the system can move them out of memory."""
-        with tempfile.NamedTemporaryFile(dir=self.folder) as file:
-            return torch.from_file(file.name, shared=True, size=math.prod(shape)).reshape(tuple(shape))
+        """Float32 zeros to be written to: in a file without a name, so that the system can move them out of memory.
+
+        Their room on the disk is taken now: later, a disk that is full would end the process.
+        """
+        n_elements = math.prod(shape)
+        try:
+            with tempfile.NamedTemporaryFile(dir=self.folder) as file:
+                os.posix_fallocate(file.fileno(), 0, max(1, 4 * n_elements))
+                return torch.from_file(file.name, shared=True, size=n_elements).reshape(tuple(shape))
+        except OSError as error:
+            raise EdgeError(f"no room for {4 * n_elements} bytes in `{self.folder}`: {error}", hint=_HINT) from error
 
     def load(self, name: str, prefix: str = "") -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors (those whose names begin with `prefix`) and fields of a finished result."""

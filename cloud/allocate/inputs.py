@@ -30,7 +30,7 @@ class AllocateInputs:
     sizes: PackedSizes
     settings: AllocateConfig
     decoder: Decoder
-    moments: Callable[[int], dict[str, Tensor]]
+    moments: Callable[[int], Mapping[str, Tensor]]
     layer_similarity: tuple[float, ...]
     windows: Tensor
     full: LevelPlan
