@@ -7,8 +7,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from hostile import join, split
 from tiny_model import nested_ladder, tiny_config, write_random_artifact
 
@@ -17,11 +20,19 @@ from edgesdk.errors import EdgeError, HashError, MissingExtraError, SignatureErr
 from edgesdk.formats import Artifact, check_signature, sign_artifact, verify_artifact
 
 
-def make_key(folder: Path, name: str, curve: str = "prime256v1") -> tuple[Path, Path]:
-    """A private and a public key, by the stock openssl."""
+def make_key(
+    folder: Path, name: str, curve: ec.EllipticCurve | None = None, password: bytes = b""
+) -> tuple[Path, Path]:
+    """A private and a public key as PEM, on P-256 unless said otherwise."""
+    return write_key(folder, name, ec.generate_private_key(curve or ec.SECP256R1()), password)
+
+
+def write_key(folder: Path, name: str, key: Any, password: bytes = b"") -> tuple[Path, Path]:
     private, public = folder / f"{name}.pem", folder / f"{name}.pub"
-    subprocess.run(["openssl", "ecparam", "-name", curve, "-genkey", "-noout", "-out", private], check=True)
-    subprocess.run(["openssl", "ec", "-in", private, "-pubout", "-out", public], check=True, capture_output=True)
+    lock = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
+    pem = serialization.Encoding.PEM
+    private.write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, lock))
+    public.write_bytes(key.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo))
     return private, public
 
 
@@ -48,21 +59,19 @@ def test_what_was_signed_is_accepted(signed: Path, keys: tuple[Path, Path]) -> N
     assert sorted(path.name for path in signed.parent.iterdir()) == ["tiny.edge", "tiny.edge.sig"]
 
 
-@pytest.mark.parametrize("curve", ["secp384r1", "secp521r1"])
-def test_other_curves(artifact: Path, tmp_path: Path, curve: str) -> None:
+@pytest.mark.parametrize("curve", [ec.SECP384R1(), ec.SECP521R1()], ids=lambda curve: curve.name)
+def test_other_curves(artifact: Path, tmp_path: Path, curve: ec.EllipticCurve) -> None:
     private, public = make_key(tmp_path, "other", curve)
     check_signature(artifact, sign_artifact(artifact, tmp_path / "elsewhere", key=private), key=public)
 
 
-def test_a_key_with_a_password(artifact: Path, keys: tuple[Path, Path], tmp_path: Path) -> None:
-    locked = tmp_path / "locked.pem"
-    command = ["openssl", "ec", "-in", keys[0], "-aes256", "-passout", "pass:secret", "-out", locked]
-    subprocess.run(command, check=True, capture_output=True)
+def test_a_key_with_a_password(artifact: Path, tmp_path: Path) -> None:
+    locked, public = make_key(tmp_path, "locked", password=b"secret")
     with pytest.raises(UsageError, match="no private key"):
         sign_artifact(artifact, key=locked)
     with pytest.raises(UsageError, match="no private key"):
         sign_artifact(artifact, key=locked, password="wrong")
-    check_signature(artifact, sign_artifact(artifact, key=locked, password="secret"), key=keys[1])
+    check_signature(artifact, sign_artifact(artifact, key=locked, password="secret"), key=public)
 
 
 def test_a_cut_file_keeps_its_signature_and_min_level_refuses_it(signed: Path, keys: tuple[Path, Path]) -> None:
@@ -135,14 +144,13 @@ def test_every_kind_of_damage_to_a_signature_is_one_error(signed: Path, keys: tu
 
 def test_no_key_and_wrong_keys(artifact: Path, keys: tuple[Path, Path], tmp_path: Path) -> None:
     (tmp_path / "no.pem").write_text("no key")
-    ed25519 = tmp_path / "ed25519.pem"
-    subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", ed25519], check=True)
-    koblitz = make_key(tmp_path, "koblitz", "secp256k1")
-    for private in (tmp_path / "no.pem", tmp_path / "missing.pem", keys[1], ed25519, koblitz[0]):
+    edwards = write_key(tmp_path, "edwards", ed25519.Ed25519PrivateKey.generate())
+    koblitz = make_key(tmp_path, "koblitz", ec.SECP256K1())
+    for private in (tmp_path / "no.pem", tmp_path / "missing.pem", keys[1], edwards[0], koblitz[0]):
         with pytest.raises(UsageError, match="no private key"):
             sign_artifact(artifact, key=private)
     sign_artifact(artifact, key=keys[0])
-    for public in (tmp_path / "no.pem", tmp_path / "missing.pem", keys[0], koblitz[1]):
+    for public in (tmp_path / "no.pem", tmp_path / "missing.pem", keys[0], edwards[1], koblitz[1]):
         with pytest.raises(UsageError, match="no public key"):
             check_signature(artifact, key=public)
     for whom in ({}, {"key": keys[1], "identity": "me", "issuer": "them"}, {"identity": "me"}, {"issuer": "them"}):
