@@ -160,13 +160,14 @@ def limited(quantize: Callable[..., None], n_blocks: int, exact: Sequence[int]) 
 
 
 def limited_rows(quantize: Callable[..., Any], n_rows: int) -> Callable[..., Any]:
-    """Quantizes n_rows of the first matrix; other rows and matrices repeat them."""
-    made: dict[int, Any] = {}
+    """Quantizes n_rows of embedding and head; other rows repeat them."""
+    made: dict[tuple[int, bool], Any] = {}
 
     def run(weight: torch.Tensor, group: int, bits: int, moment: torch.Tensor | None = None) -> Any:
-        if bits not in made:
-            made[bits] = quantize(weight[:n_rows], group, bits, moment)
-        own = made[bits]
+        key = bits, moment is None  # the embedding has none
+        if key not in made:
+            made[key] = quantize(weight[:n_rows], group, bits, moment)
+        own = made[key]
         rows = np.arange(len(weight)) % n_rows
         return replace(own, codes=own.codes[rows], scales=own.scales[rows])
 

@@ -84,13 +84,18 @@ def evaluate_levels(
     quality = [
         LevelQuality(
             level,
-            math.exp(losses[i] / n_scored),
+            _perplexity(losses[i] / n_scored),
             max(0.0, divergences[i] / n_scored) if known else None,
             agreements[i] / n_scored if known else None,
         )
         for i, level in enumerate(levels)
     ]
-    return quality, math.exp(source_loss / n_scored) if known else None
+    return quality, _perplexity(source_loss / n_scored) if known else None
+
+
+def _perplexity(loss: float) -> float:
+    """exp(loss), which of a model that predicts nothing would be more than a number holds, and a header may state."""
+    return math.exp(min(loss, 700.0))
 
 
 def _opened(

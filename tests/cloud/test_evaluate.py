@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from tiny_llama import TEXT, write_tiny_llama
 
 import edgesdk
 from edgesdk.cli import main
+from edgesdk.cloud import evaluate
 from edgesdk.cloud.build import build_model
 from edgesdk.cloud.config import AllocateConfig, BuildConfig, CalibrateConfig, EvaluateConfig, TuneConfig
 
@@ -115,3 +117,8 @@ def test_windows_that_are_none_are_refused(model, tmp_path, capsys, text, messag
     windows.write_text(text)
     assert main(["eval", str(path), "--text", str(windows)]) in (1, 2)
     assert message in capsys.readouterr().err
+
+
+def test_a_model_that_predicts_nothing_has_a_perplexity_that_a_header_can_hold() -> None:
+    assert evaluate._perplexity(2.0) == pytest.approx(math.exp(2.0))
+    assert math.isfinite(evaluate._perplexity(5000.0))
