@@ -26,6 +26,7 @@ def divergence_gradients(
     see: See,
     *,
     relative: bool = False,
+    room: Tensor | None = None,
 ) -> float:
     """Mean KL(source || student) in nats per token of `tokens` (batch, n_tokens), and its gradients.
 
@@ -33,6 +34,7 @@ def divergence_gradients(
     see(index, gradients) is called for each block from the last to the first: the gradients of its matrices, norm and
     bias, by name, shaped like the weights in natural order. Inner activations are computed again on the way back.
     relative: gradients of the logarithm of the KL
+    room: (n_blocks, batch or more, n_tokens, d_model) for the stream before every block; None: memory
     """
     dtype = product_dtype()
     blocks, eps = student.config.blocks, student.config.norm_eps
@@ -40,7 +42,7 @@ def divergence_gradients(
     with torch.no_grad():
         x = student.embed(tokens)
         for index, block in enumerate(blocks):
-            inputs.append(x)
+            inputs.append(x if room is None else room[index, : len(x)].copy_(x))
             x = run_block(block, cast_matrices(student.block_weights(index), dtype), x, eps)
     divergence, gradient = _head_gradient(source, student, source_states, x, dtype)
     if relative:
@@ -50,7 +52,7 @@ def divergence_gradients(
         names = [name for name in weights if name in MATRICES or name in ("norm", "bias")]
         for name in names:
             weights[name] = weights[name].detach().requires_grad_()
-        x = inputs.pop().requires_grad_()
+        x = inputs.pop().detach().requires_grad_()
         with torch.enable_grad():
             out = run_block(blocks[index], weights, x, eps)
         gradient, *found = torch.autograd.grad(out, [x, *(weights[name] for name in names)], gradient)

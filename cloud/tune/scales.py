@@ -47,6 +47,9 @@ def tune_scales(
     decoder = student.decoder(-1, scales.value, lambda index: norms[index].value)
     with torch.no_grad():
         states = source.final_states(windows, settings.batch_windows, product_dtype())
+    # As large as a block for every few of them: not in memory.
+    shape = len(blocks), min(settings.batch_windows, len(windows)), windows.shape[1], source.config.d_model
+    room = student.weights.codes.zeros(shape)
     batches = shuffled_batches(len(windows), settings.n_epochs, settings.batch_windows, settings.seed)
     for count, batch in enumerate(batches, 1):
         rate = settings.rate * rate_factor(count, len(batches))
@@ -57,7 +60,7 @@ def tune_scales(
                 scales.step(index, weight.role, bits, gradient, rate)
             norms[index].step(gradients["norm"] * student.vectors[index]["norm"], rate)
 
-        divergence_gradients(source, states[batch], decoder, windows[batch], see)
+        divergence_gradients(source, states[batch], decoder, windows[batch], see, room=room)
         if progress:
             progress(count, len(batches))
     for index in range(len(blocks)):
