@@ -53,6 +53,18 @@ int64_t whole_pages(size_t n_bytes) {
 
 void* operator new(size_t n_bytes) { return allocate(n_bytes, 1); }
 void* operator new(size_t n_bytes, std::align_val_t alignment) { return allocate(n_bytes, static_cast<size_t>(alignment)); }
+void* operator new(size_t n_bytes, const std::nothrow_t&) noexcept {
+    try {
+        return allocate(n_bytes, 1);
+    } catch (const std::bad_alloc&) {
+        return nullptr;
+    }
+}
+// The sanitizers have their own of these, which do not come here by themselves.
+void* operator new[](size_t n_bytes) { return allocate(n_bytes, 1); }
+void operator delete[](void* memory) noexcept { release(memory); }
+void operator delete[](void* memory, size_t) noexcept { release(memory); }
+void operator delete(void* memory, const std::nothrow_t&) noexcept { release(memory); }
 void operator delete(void* memory) noexcept { release(memory); }
 void operator delete(void* memory, size_t) noexcept { release(memory); }
 void operator delete(void* memory, std::align_val_t) noexcept { release(memory); }
