@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from torch import Tensor
 
 from edgesdk.cloud.calibrate import Calibration
-from edgesdk.cloud.families.blocks import Block
-from edgesdk.cloud.moments import Moments
 from edgesdk.cloud.order import block_order
 from edgesdk.cloud.reference import BlockWeights, Decoder
-from edgesdk.cloud.sort import Order, sort_block, sort_moment
+from edgesdk.cloud.sort import Order, sort_block, sort_moments
 
 __all__ = ["SortedModel"]
 
@@ -37,9 +35,9 @@ class SortedModel:
         self._weights.forget()
 
     def moments(self, index: int) -> Mapping[str, Tensor]:
-        """Moments of a sorted block, each sorted when it is looked up: they are as large as weights."""
+        """Moments of a sorted block, each sorted when it is looked up."""
         block = self._source.config.blocks[index]
-        return _SortedMoments(block, self._calibration.moments(index), self._order(index))
+        return sort_moments(block, self._calibration.moments(index), self._order(index))
 
     def _sorted(self, decoder: Decoder) -> Callable[[int], BlockWeights]:
         def load(index: int) -> BlockWeights:
@@ -51,20 +49,6 @@ class SortedModel:
     def _order(self, index: int) -> Order:
         block = self._source.config.blocks[index]
         return block_order(block, self._source.block_weights, self._calibration, index, self._method)
-
-
-class _SortedMoments(Mapping[str, Tensor]):
-    def __init__(self, block: Block, moments: Moments, order: Order) -> None:
-        self._block, self._moments, self._order = block, moments, order
-
-    def __getitem__(self, name: str) -> Tensor:
-        return sort_moment(self._block, name, self._moments[name], self._order)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._moments.tensors)
-
-    def __len__(self) -> int:
-        return len(self._moments.tensors)
 
 
 class _Latest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -88,9 +89,26 @@ def sort_weight(block: Block, name: str, weight: Tensor, order: Order) -> Tensor
     return weight
 
 
-def sort_moments(block: Block, moments: Moments, order: Order) -> dict[str, Tensor]:
-    """The moments of the sorted block: what its output weights read (z or hidden) follows the order."""
-    return {name: sort_moment(block, name, moment, order) for name, moment in moments.tensors.items()}
+def sort_moments(block: Block, moments: Moments, order: Order) -> Mapping[str, Tensor]:
+    """The moments of the sorted block: what its output weights read (z or hidden) follows the order.
+
+    Each is sorted when it is looked up: they are as large as weights.
+    """
+    return _SortedMoments(block, moments, order)
+
+
+class _SortedMoments(Mapping[str, Tensor]):
+    def __init__(self, block: Block, moments: Moments, order: Order) -> None:
+        self._block, self._moments, self._order = block, moments, order
+
+    def __getitem__(self, name: str) -> Tensor:
+        return sort_moment(self._block, name, self._moments[name], self._order)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._moments.tensors)
+
+    def __len__(self) -> int:
+        return len(self._moments.tensors)
 
 
 def sort_moment(block: Block, name: str, moment: Tensor, order: Order) -> Tensor:
