@@ -129,6 +129,6 @@ def _own_errors(message: str, kind: type[EdgeError], hint: str) -> Iterator[None
     try:
         with redirect_stdout(sys.stderr):  # it prints warnings
             yield
-    except Exception as error:
+    except Exception as error:  # it names none: parsers, cryptography and network each raise their own
         said = str(error) or type(error).__name__
         raise kind(f"{message}: {said}", hint=hint) from error

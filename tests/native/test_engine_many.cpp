@@ -11,6 +11,7 @@
 
 #include "edge.h"
 #include "engine_check.h"
+#include "engine_model.h"
 #include "small_artifact.h"
 
 using edge_test::kLevels;
@@ -27,24 +28,6 @@ constexpr int kLoads = kSlow ? 300 : 10'000;
 constexpr int kSessions = 24, kTurns = 3;
 const int32_t kPrompt[] = {72, 101, 108, 108, 111, 32, 119, 111, 114, 108, 100, 33};
 constexpr size_t kPromptTokens = sizeof kPrompt / sizeof *kPrompt;
-
-edge_model* load(const std::string& path, int32_t level, int32_t n_threads) {
-    edge_load_options options{};
-    options.struct_size = sizeof options;
-    options.choose = 3;
-    options.level = level;
-    options.context_tokens = 64;
-    options.n_threads = n_threads;
-    edge_model* model = nullptr;
-    check(edge_model_load(path.c_str(), &options, &model) == EDGE_OK, edge_last_error());
-    return model;
-}
-
-edge_session* open_session(edge_model* model) {
-    edge_session* session = nullptr;
-    check(edge_session_open(model, &session) == EDGE_OK, edge_last_error());
-    return session;
-}
 
 std::vector<float> logits_of(edge_session* session) {
     std::vector<float> logits(kPromptTokens * kVocab);
@@ -79,7 +62,7 @@ void test_loads(const std::string& path) {
     Held before;
     for (int i = 0; i < kLoads; ++i) {
         if (i == kLoads / 10) before = held();  // by then allocators have what they keep
-        edge_model* model = load(path, i % kLevels, 1 + i % 3);
+        edge_model* model = load_level(path, i % kLevels, 1 + i % 3);
         if (i % 4 == 0) {
             edge_session* session = open_session(model);
             if (i % 8 == 0) logits_of(session);
@@ -103,7 +86,7 @@ void test_sessions(const std::string& path) {
     std::vector<edge_model*> models;
     std::vector<std::vector<float>> expected;
     for (int32_t level = 0; level < kLevels; ++level) {
-        models.push_back(load(path, level, 1 + level % 2));
+        models.push_back(load_level(path, level, 1 + level % 2));
         edge_session* session = open_session(models.back());
         expected.push_back(logits_of(session));
         edge_session_close(session);

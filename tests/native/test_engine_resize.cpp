@@ -11,6 +11,7 @@
 
 #include "edge.h"
 #include "engine_check.h"
+#include "engine_model.h"
 #include "small_artifact.h"
 
 using edge_test::kLevels;
@@ -22,24 +23,7 @@ std::string path;
 const int32_t kPrompt[] = {72, 101, 108, 108, 111, 32, 119, 111, 114, 108, 100, 33};
 constexpr size_t kPromptTokens = sizeof kPrompt / sizeof *kPrompt;
 
-edge_model* load(int32_t level) {
-    edge_load_options options{};
-    options.struct_size = sizeof options;
-    options.choose = 3;
-    options.level = level;
-    options.context_tokens = 64;
-    options.n_threads = 2;
-    options.adaptive = 1;
-    edge_model* model = nullptr;
-    check(edge_model_load(path.c_str(), &options, &model) == EDGE_OK, edge_last_error());
-    return model;
-}
-
-edge_session* open_session(edge_model* model) {
-    edge_session* session = nullptr;
-    check(edge_session_open(model, &session) == EDGE_OK, edge_last_error());
-    return session;
-}
+edge_model* load(int32_t level) { return load_level(path, level, 2, true); }
 
 std::vector<float> logits_of(edge_session* session) {
     std::vector<float> logits(kPromptTokens * kVocab);
