@@ -336,7 +336,7 @@ NB_MODULE(_native, m) {
         .def_prop_ro("vocab_size", [](const Model& model) { return edge_model_vocab_size(model.get().get()); })
         .def_prop_ro("bytes_per_token", [](const Model& model) { return edge_model_token_bytes(model.get().get()); })
         .def_prop_ro("threads", [](const Model& model) { return edge_model_n_threads(model.get().get()); })
-        .def("set_level", [](const Model& model, int level, bool recompute) {
+        .def("set_level", [](const Model& model, int level, int recompute) {
             check_released([&, handle = model.get()] { return edge_model_set_level(handle.get(), level, recompute); });
         })
         .def("trim", [](const Model& model, int severity) {

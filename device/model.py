@@ -25,6 +25,7 @@ __all__ = ["Level", "Memory", "Model", "isa", "load", "memory_budget", "parse_by
 
 Verify = Literal["lazy", "eager", "off"]
 _VERIFY = {"lazy": 0, "eager": 1, "off": 2}
+_RECOMPUTE = {False: 0, True: 1, "background": 2}
 _TRIM = ("none", "moderate", "low", "critical")
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
 
@@ -221,16 +222,19 @@ class Model:
         """The artifact's header (SPEC.md sections 3 to 8), parsed anew at each access."""
         return cast("Mapping[str, Any]", json.loads(self._native.metadata()))
 
-    def set_level(self, level: int, *, recompute: bool = False) -> None:
+    def set_level(self, level: int, *, recompute: bool | Literal["background"] = False) -> None:
         """Changes the level while generations run: each goes on, and its next step is at the new level.
 
         Of what a running generation remembers, what both levels keep is taken along. recompute: its tokens are computed
-        again at the new level instead, in its next step. What begins later is as if the model had been loaded at this
-        level. The new level is mapped, and its hashes checked, before it takes effect; the memory of the level before
-        is free once no step uses it. Raises UsageError, TruncatedError, HashError and MemoryBudgetError; the level then
-        stays.
+        again at the new level instead, in its next step; "background": beside it, while it goes on with what was taken
+        along, in the memory of one more session (where there is none, it stays as it is). What begins later is as if
+        the model had been loaded at this level. The new level is mapped, and its hashes checked, before it takes
+        effect; the memory of the level before is free once no step uses it. Raises UsageError, TruncatedError,
+        HashError and MemoryBudgetError; the level then stays.
         """
-        self._native.set_level(integer("level", level), recompute)
+        if recompute not in _RECOMPUTE:
+            raise UsageError(f"recompute is {recompute!r}", hint="it is one of False, True, 'background'")
+        self._native.set_level(integer("level", level), _RECOMPUTE[recompute])
 
     def trim(self, severity: Literal["none", "moderate", "low", "critical"]) -> None:
         """Gives a level up because somebody told that memory is short, as Android's onTrimMemory does.

@@ -148,6 +148,22 @@ def test_build_bundles_for_targets(tiny, tmp_path, monkeypatch, capsys):
     assert f"wrote {tmp_path / 'jetson-orin-nano'}" in captured.err
 
 
+@pytest.mark.parametrize("options", [[], ["--adaptive"]])
+def test_memory_is_watched_when_asked_for(options, tiny, monkeypatch, capsys):
+    asked = []
+
+    def load(*arguments, **options):
+        asked.append(options["adaptive"])
+        return really_load(*arguments, **options)
+
+    really_load = edgesdk.load
+    monkeypatch.setattr(edgesdk, "load", load)
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+    assert main(["run", str(tiny), "Hello", "-n", "2", *options]) == 0
+    assert main(["chat", str(tiny), *options]) == 0
+    assert asked == [bool(options)] * 2
+
+
 @pytest.mark.parametrize(("given", "block_bits", "model_bits"), [([], 4, 6), (["4"], 4, 6), (["6"], 6, 8)])
 def test_more_bits_are_for_embedding_and_head_too(given, block_bits, model_bits, tmp_path, monkeypatch):
     asked = []

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
+from importlib.metadata import version
 from pathlib import Path
 
+import nanobind
 import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 from tiny_model import nested_ladder, tiny_config, write_random_artifact
 
 import edgesdk
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
+SUFFIXES = {".c", ".cpp", ".h", ".inc"}
 BUILD = Path(os.environ.get("EDGE_BUILD_DIR", ROOT / "build"))
 
 RUN = """
@@ -78,6 +84,32 @@ def test_the_wheel_holds_what_it_should_and_no_more(wheel):
     assert native == wanted | {"CMakeLists.txt"}
     sources = {f"edgesdk/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "formats").rglob("*.py")}
     assert sources <= set(names)
+
+
+def test_it_says_what_of_others_is_compiled_in(wheel):
+    """CycloneDX by its own schema, where PEP 770 has it, with the versions that the compiler read."""
+    archive = zipfile.ZipFile(wheel)
+    (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/sboms/edgesdk.cdx.json")]
+    text = archive.read(name).decode()
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+    bill = json.loads(text)
+    assert bill["metadata"]["component"]["version"] == edgesdk.__version__
+    found = {one["name"]: one["version"] for one in bill["components"]}
+    installed = {package: version(package) for package in ("nanobind", "nlohmann-json")}
+    assert found.items() >= installed.items()
+    headers = Path(nanobind.include_dir()).parent / "ext" / "robin_map"
+    assert re.findall(r"define TSL_RH_VERSION_\w+ (\d+)", next(headers.rglob("robin_growth_policy.h")).read_text()) == (
+        found["robin-map"].split(".")
+    )
+
+
+def test_everything_that_is_included_is_ours_or_in_the_bill():
+    """Headers of the native sources: the standard library's, the system's, our own, and those that the bill names."""
+    paths = [path for folder in ("kernels", "device") for path in (ROOT / folder).rglob("*.*")]
+    sources = [path for path in paths if path.suffix in SUFFIXES]
+    included = {name for path in sources for name in re.findall(r"^#include <(.+)>", path.read_text(), re.M)}
+    others = {name.split("/")[0] for name in included if "/" in name} - {"sys", "linux"}
+    assert others == {"nlohmann", "nanobind"}
 
 
 def test_it_runs_an_artifact_without_torch(empty_environment, tmp_path):

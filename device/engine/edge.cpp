@@ -272,7 +272,10 @@ edge_status edge_model_trim(edge_model* model, int32_t severity) {
 edge_status edge_model_set_level(edge_model* model, int32_t level, int32_t recompute) {
     return guard([&] {
         require(model, "model");
-        model->model->set_level(level, recompute != 0);
+        if (recompute < EDGE_RECOMPUTE_NONE || recompute > EDGE_RECOMPUTE_BACKGROUND) {
+            throw ArgumentError("`recompute` is " + std::to_string(recompute) + ", expected 0 (none), 1 (next) or 2 (background)");
+        }
+        model->model->set_level(level, static_cast<edge_recompute>(recompute));
     });
 }
 

@@ -50,6 +50,11 @@ typedef enum edge_verify { EDGE_VERIFY_LAZY = 0, EDGE_VERIFY_EAGER = 1, EDGE_VER
 /* LAZY: hashes are checked in the background while the model is already usable; no result leaves the engine before the
  * runs it depends on have passed. EAGER: before edge_model_load returns. */
 
+/* What becomes of conversations when the level changes: keys, values and states that both levels keep are taken along, and the
+ * rest is zero (NONE); they are computed again, in the next step (NEXT), or by a thread beside the session, which goes on with
+ * what was taken along until that is done (BACKGROUND). */
+typedef enum edge_recompute { EDGE_RECOMPUTE_NONE = 0, EDGE_RECOMPUTE_NEXT = 1, EDGE_RECOMPUTE_BACKGROUND = 2 } edge_recompute;
+
 /* How short of memory an app is, as its system tells it. */
 typedef enum edge_trim { EDGE_TRIM_NONE = 0, EDGE_TRIM_MODERATE = 1, EDGE_TRIM_LOW = 2, EDGE_TRIM_CRITICAL = 3 } edge_trim;
 
@@ -150,9 +155,9 @@ EDGE_API edge_status edge_model_estimate(const edge_model* model, int32_t level,
 EDGE_API edge_status edge_model_verify(edge_model* model); /* waits for, or runs, the check of every mapped run */
 /* Changes the level, from any thread, while sessions run. The new level is mapped and its hashes are checked (unless they are
  * off) while they go on; then each step of a session that begins is at the new level, a step that runs ends at the one before.
- * What the new level does not use goes back to the system once no step uses it. Conversations go on: of their keys, values and
- * states what both levels keep is taken along, the rest is zero; recompute != 0: the next step computes them again instead.
- * When this fails, nothing has changed. */
+ * What the new level does not use goes back to the system once no step uses it. Conversations go on; `recompute` is an
+ * edge_recompute. In the background each takes the memory of one more session for a while; one for which there is none goes on
+ * with what was taken along. When this fails, nothing has changed. */
 EDGE_API edge_status edge_model_set_level(edge_model* model, int32_t level, int32_t recompute);
 /* For apps that are told of memory, as by Android's onTrimMemory, with or without `adaptive`: MODERATE gives up a level that
  * frees an eighth of what the present one needs, LOW half of what can be freed, CRITICAL all of it; NONE goes back to the level
@@ -174,7 +179,7 @@ EDGE_API void edge_session_reset(edge_session* session); /* forget the conversat
 EDGE_API edge_status edge_session_rewind(edge_session* session, int32_t n_tokens); /* keep only the first n_tokens */
 EDGE_API int32_t edge_session_position(const edge_session* session); /* tokens of the conversation, sampled ones included */
 /* Tokens whose keys, values and states are, or will be, what the current level makes of them: all of the conversation, or 0
- * after a change of levels that did not recompute. For callers that use a conversation's beginning for another one. */
+ * after a change of levels that did not recompute, or has not yet. For callers that use a conversation's beginning for another one. */
 EDGE_API int32_t edge_session_n_exact(const edge_session* session);
 /* From any thread: the running call, or else the next one that computes, returns EDGE_CANCELLED. Tokens that it had not
  * finished are forgotten. */

@@ -143,7 +143,7 @@ void Model::look_at_file(const Level& level) {
     stamp_ = now;
 }
 
-void Model::set_level(int level, bool recompute) {
+void Model::set_level(int level, edge_recompute recompute) {
     const std::lock_guard one(resizing_);
     change(choose_by_level(artifact_, level), placement_, recompute);
     wanted_ = level;
@@ -155,7 +155,7 @@ void Model::give_way(int level, const std::string& why) {
     const std::lock_guard one(resizing_);
     const Choice choice = choose_by_level(artifact_, std::min(level, wanted_.load()), why);
     const bool is_smaller = choice.level < this->level()->choice.level;
-    change(choice, is_smaller ? Placement{} : placement_, false);
+    change(choice, is_smaller ? Placement{} : placement_, EDGE_RECOMPUTE_NONE);
 }
 
 void Model::trim(edge_trim severity) {
@@ -170,7 +170,7 @@ void Model::trim(edge_trim severity) {
 }
 
 // The caller holds `resizing_`.
-void Model::change(const Choice& choice, const Placement& placement, bool recompute) {
+void Model::change(const Choice& choice, const Placement& placement, edge_recompute recompute) {
     const int level = choice.level;
     std::shared_ptr<MappedLevel> next = this->level();  // and what was current, once they are exchanged
     if (next->choice.level != level) {
@@ -179,7 +179,7 @@ void Model::change(const Choice& choice, const Placement& placement, bool recomp
         next = std::make_shared<MappedLevel>(file_.number, artifact_, choice, placement, verify, passed_, next.get());
         next->mapping.require_whole();
         next->verifier.wait(false);  // in this thread, too: users still run the level before
-    } else if (!recompute) {
+    } else if (recompute == EDGE_RECOMPUTE_NONE) {
         return;
     }
     {

@@ -41,7 +41,7 @@ public:
     struct Current {
         std::shared_ptr<MappedLevel> level;
         uint64_t n_changes = 0;  // so far
-        bool recompute = false;  // conversations are to be computed again at this level
+        edge_recompute recompute = EDGE_RECOMPUTE_NONE;  // of conversations, at this level
     };
     // What steps begin with now; a step that runs may be at the level before.
     Current current() const;
@@ -49,7 +49,7 @@ public:
     uint64_t n_changes() const { return n_changes_; }
 
     // Maps and checks a level, then lets all users know. Throws Error, and then the level stays what it was.
-    void set_level(int level, bool recompute);
+    void set_level(int level, edge_recompute recompute);
     void trim(edge_trim severity);
 
     void join(LevelUser& user);
@@ -68,7 +68,7 @@ private:
         bool operator==(const Stamp&) const = default;
     };
     Stamp stamp() const;
-    void change(const Choice& choice, const Placement& placement, bool recompute);
+    void change(const Choice& choice, const Placement& placement, edge_recompute recompute);
     void give_way(int level, const std::string& why);
     std::vector<uint64_t> all_needs() const;
     void look_at_file(const Level& level);
@@ -86,7 +86,7 @@ private:
     Stamp stamp_;
     mutable std::mutex current_mutex_; // of the next three; held for moments
     std::shared_ptr<MappedLevel> level_;
-    bool recompute_ = false;
+    edge_recompute recompute_ = EDGE_RECOMPUTE_NONE;
     std::atomic<uint64_t> n_changes_{0};
 
     std::atomic<int> wanted_;  // the level that was loaded or set; what memory takes from it comes back

@@ -9,6 +9,8 @@
 namespace edge {
 namespace {
 
+constexpr int32_t kShortStep = 16;  // tokens that go through a model in hardly more time than one
+
 uint64_t conversation_bytes(const Model& model) {
     Arena measuring;
     const Conversation conversation(measuring, model.vocab_size(), model.demand().context_tokens);
@@ -67,7 +69,9 @@ void Session::level_changed() noexcept {
 void Session::follow() {
     const Model::Current now = model_->current();
     const bool same_size = now.level->choice.level == here_->level->choice.level;
-    const bool again = (now.recompute && !(same_size && !is_mixed_)) || !is_sound();
+    again_.reset();
+    const bool is_other = !same_size || is_mixed_;
+    const bool again = (now.recompute == EDGE_RECOMPUTE_NEXT && is_other) || !is_sound();
     if (now.level != here_->level) {
         auto next = std::make_unique<SessionLevel>(now.level, model_->demand(), pool_);
         next->take(*here_, again ? 0 : n_cached_);
@@ -76,6 +80,37 @@ void Session::follow() {
     if (again) set_cached(0);
     if (n_cached_ > 0 && !same_size) is_mixed_ = true;
     n_changes_ = now.n_changes;
+    if (now.recompute == EDGE_RECOMPUTE_BACKGROUND && is_mixed_) compute_again();
+}
+
+// Gives the thread that computes again what it lacks. Where there is no memory for it the conversation stays as it is.
+void Session::compute_again() noexcept {
+    const int32_t n = again_ ? again_->n_tokens() : 0;
+    const std::span tokens(conversation_.history + n, static_cast<size_t>(n_cached_ - n));
+    try {
+        if (again_) {
+            again_->go_on(tokens);
+        } else {
+            again_ = std::make_unique<Recomputation>(here_->level, model_->demand(), tokens);
+        }
+    } catch (...) {
+        again_.reset();
+    }
+}
+
+// What was computed again takes the place of what was taken along, once no more than a short step is missing.
+bool Session::may_take_again() const { return again_ && again_->is_done() && n_cached_ - again_->n_tokens() <= kShortStep; }
+
+void Session::take_again() {
+    if (!again_ || !again_->is_done()) return;
+    if (!may_take_again()) return compute_again();
+    if (std::unique_ptr<SessionLevel> level = again_->take(pool_)) {
+        level->transformer.continue_times(here_->transformer);
+        here_ = std::move(level);
+        n_cached_ = again_->n_tokens();
+        is_mixed_ = false;
+    }
+    again_.reset();
 }
 
 // Whether what is cached comes from runs that passed their check. Weights that are damaged left nothing to take along.
@@ -91,7 +126,7 @@ bool Session::is_sound() {
 
 int32_t Session::n_exact() const {
     const Call call(*this);
-    const bool is_other = is_mixed_ || n_changes_ != model_->n_changes();
+    const bool is_other = (is_mixed_ && !may_take_again()) || n_changes_ != model_->n_changes();
     return is_other && n_cached_ > 0 ? 0 : n_tokens_;
 }
 
@@ -120,6 +155,7 @@ void Session::keep(int32_t n_tokens) {
 void Session::set_cached(int32_t n_tokens) {
     n_cached_ = n_tokens;
     if (n_tokens == 0) is_mixed_ = false;
+    if (again_ && n_tokens < again_->n_tokens()) again_.reset();
 }
 
 // Of what the caches hold only the first tokens count. The state of a mixer cannot go back: it is made again from the first
@@ -155,6 +191,7 @@ void Session::advance(float* rows, int32_t first) {
     int n = 0;
     while (n_cached_ < n_tokens_) {
         if (model_->n_changes() != n_changes_) follow();
+        take_again();
         const bool wanted = rows && n_cached_ >= first;
         n = std::min(here_->memory.workspace.n, (rows && !wanted ? first : n_tokens_) - n_cached_);
         n_logits_ = 0;

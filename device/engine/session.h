@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "model.h"
+#include "recomputation.h"
 #include "session_level.h"
 #include "session_memory.h"
 #include "threads.h"
@@ -64,6 +65,9 @@ private:
 
     void level_changed() noexcept override;
     void follow();
+    void compute_again() noexcept;
+    bool may_take_again() const;
+    void take_again();
     bool is_sound();
     void set_cached(int32_t n_tokens);
     void keep(int32_t n_tokens);
@@ -87,6 +91,7 @@ private:
     int32_t n_logits_ = 0;    // the logits are those of token n_logits_ - 1; 0: there are none
     bool is_mixed_ = false;   // what is cached was made by several levels
     std::atomic<bool> cancelled_{false};
+    std::unique_ptr<Recomputation> again_;  // of the first n_tokens of what is cached; nullptr: nobody asked for it
 };
 
 }  // namespace edge

@@ -46,7 +46,7 @@ bool Transformer::forward(const int32_t* tokens, int n, int64_t position, const 
     };
     {
         const OpTimer timer(timing_, Op::embed);
-        pool_.each(n, look_up, kStepTokens);
+        pool_->each(n, look_up, kStepTokens);
     }
     for (size_t b = 0; b < weights_.blocks.size(); ++b) {
         const Block& block = weights_.blocks[b];
@@ -77,7 +77,7 @@ void Transformer::head(int first, int n, float* logits) {
     multiply(Op::head, {{&weights_.head, logits, weights_.vocab_size}}, n);
     if (weights_.logit_softcap == 0) return;
     const int64_t total = int64_t{n} * weights_.vocab_size;
-    pool_.each((total + kStepLogits - 1) / kStepLogits, [&](int64_t i, int) {
+    pool_->each((total + kStepLogits - 1) / kStepLogits, [&](int64_t i, int) {
         ops().softcap(logits + i * kStepLogits, weights_.logit_softcap, std::min(kStepLogits, total - i * kStepLogits));
     });
 }
@@ -103,7 +103,7 @@ void Transformer::add_bias(const float* bias, int n) {
         add_output(t);
         add(work_.x + t * weights_.d_model, bias, weights_.d_model);
     };
-    pool_.each(n, row, kStepTokens);
+    pool_->each(n, row, kStepTokens);
     has_output_ = false;
 }
 
@@ -119,7 +119,7 @@ void Transformer::normalize(const float* gain, int group, int first, int n) {
         ops().rms_norm(work_.x + token * d_model, gain, weights_.norm_eps, d_model, y);
         quantize(y, t);
     };
-    pool_.each(n, row, kStepTokens);
+    pool_->each(n, row, kStepTokens);
 }
 
 void Transformer::shape_activations(int columns, int group) {
@@ -141,7 +141,7 @@ void Transformer::multiply(Op op, std::initializer_list<Product> products, int n
     int64_t total = 0;
     for (const Product& product : products) total += product.weight->bytes;
     const OpTimer timer(timing_, op, total);
-    pool_.share(total, kStepBytes, [&](int64_t low, int64_t high, int) {
+    pool_->share(total, kStepBytes, [&](int64_t low, int64_t high, int) {
         int64_t begin = 0;
         for (const Product& product : products) {
             const int64_t end = begin + product.weight->bytes;
@@ -182,7 +182,7 @@ void Transformer::attention(const Block& block, int index, int n, int64_t positi
 void Transformer::attend_one(const Block& block, int index, int64_t position) {
     {
         const OpTimer timer(timing_, Op::attention, cache_.bytes(index, position + 1));
-        pool_.each(block.n_kv_heads, [&](int64_t item, int thread) {
+        pool_->each(block.n_kv_heads, [&](int64_t item, int thread) {
             const int head = static_cast<int>(item);
             float* queries = work_.threads[static_cast<size_t>(thread)].queries;
             turn_and_store(block, index, head, 0, position, queries, thread);
@@ -197,7 +197,7 @@ void Transformer::attend_all(const Block& block, int index, int n, int64_t posit
     const int64_t n_heads = block.n_kv_heads, n_queries = block.n_heads / n_heads, wide = work_.wide;
     {
         const OpTimer timer(timing_, Op::store);
-        pool_.each(n * n_heads, [&](int64_t item, int thread) {
+        pool_->each(n * n_heads, [&](int64_t item, int thread) {
             const int64_t token = item / n_heads, head = item % n_heads;
             float* queries = work_.wide2 + token * wide + head * n_queries * block.qk;
             turn_and_store(block, index, static_cast<int>(head), static_cast<int>(token), position + token, queries, thread);
@@ -206,7 +206,7 @@ void Transformer::attend_all(const Block& block, int index, int n, int64_t posit
     {
         const OpTimer timer(timing_, Op::attention, cache_.bytes(index, position + n));
         const int step = attention_tokens(static_cast<int>(n_queries));
-        pool_.each((n + step - 1) / step * n_heads, [&](int64_t item, int thread) {
+        pool_->each((n + step - 1) / step * n_heads, [&](int64_t item, int thread) {
             const int64_t token = item / n_heads * step, head = item % n_heads;
             const float* queries = work_.wide2 + token * wide + head * n_queries * block.qk;
             attend(block, index, static_cast<int>(head), static_cast<int>(std::min<int64_t>(step, n - token)), position + token,
@@ -224,7 +224,7 @@ void Transformer::merge(const Block& block, const float* heads, float* rows, int
         ops().merge_heads(heads + t * work_.wide, block.n_heads, block.vo, block.vo_quantum, rows + t * work_.wide);
         quantize(rows + t * work_.wide, t);
     };
-    pool_.each(n, row, kStepTokens);
+    pool_->each(n, row, kStepTokens);
 }
 
 // Heads side by side: an axis whose heads are normed has one quantum.
@@ -294,7 +294,7 @@ void Transformer::mlp(const Block& block, int n) {
     };
     {
         const OpTimer timer(timing_, Op::activate);
-        pool_.each(n, activate, kStepTokens);
+        pool_->each(n, activate, kStepTokens);
     }
     multiply(Op::down, {{&block.down, work_.y, weights_.d_model}}, n);
 }
@@ -312,7 +312,7 @@ void Transformer::ungated_mlp(const Block& block, int n) {
     };
     {
         const OpTimer timer(timing_, Op::activate);
-        pool_.each(n, activate, kStepTokens);
+        pool_->each(n, activate, kStepTokens);
     }
     multiply(Op::down, {{&block.down, work_.y, weights_.d_model}}, n);
 }

@@ -18,7 +18,7 @@ namespace edge {
 class Transformer {
 public:
     Transformer(const Weights& weights, const KvCache& cache, const StateCache& states, Workspace& workspace, ThreadPool& pool)
-        : weights_(weights), cache_(cache), states_(states), work_(workspace), pool_(pool) {}
+        : weights_(weights), cache_(cache), states_(states), work_(workspace), pool_(&pool) {}
 
     // Pushes n <= workspace.n tokens through all blocks, as positions position .. position + n - 1, and stores their keys
     // and values; mixers must have seen the tokens before them, once each. Returns false, leaving nothing usable behind, when `cancelled` became true.
@@ -30,6 +30,9 @@ public:
     // Sums of the time per kind of operation since the last call with `on`; none are kept at first.
     void time_ops(bool on);
     const OpTimes& op_times() const { return times_; }
+
+    // Computes with other threads from now on.
+    void use(ThreadPool& pool) { pool_ = &pool; }
 
     // Goes on with the sums of a transformer that this one replaces.
     void continue_times(const Transformer& other) {
@@ -68,7 +71,7 @@ private:
     const KvCache& cache_;
     const StateCache& states_;
     Workspace& work_;
-    ThreadPool& pool_;
+    ThreadPool* pool_;
     bool has_output_ = false;             // y holds a block's output that x lacks
     const float* output_bias_ = nullptr;  // and this is to be added with it
     const float* output_norm_ = nullptr;  // the gain of a norm of both, or nullptr

@@ -48,9 +48,9 @@ void Transformer::scan(const SsmBlock& ssm, const StateCache::Mixer& memory, int
         ops().rope({work_.wide1 + t * wide, nullptr, nullptr, work_.wide2 + t * wide,
                     int64_t{ssm.n_heads} * ssm.head_quantum, ssm.n_heads, ssm.head, ssm.head_quantum});
     };
-    pool_.each(n, move_gate, kRows);
+    pool_->each(n, move_gate, kRows);
     const int32_t group_heads = ssm.n_heads / ssm.n_groups;
-    pool_.each(ssm.n_heads, [&](int64_t h, int) {
+    pool_->each(ssm.n_heads, [&](int64_t h, int) {
         const int64_t group = h / group_heads * ssm.state;
         ops().ssm_scan({mixer.x + h * ssm.head, mixer.state_rows[0] + group, mixer.state_rows[1] + group, mixer.step + h,
                         mixer.decay + h, memory.state + h * ssm.state * ssm.head, work_.wide1 + h * ssm.head, mixer.wide,
@@ -68,7 +68,7 @@ void Transformer::scan(const SsmBlock& ssm, const StateCache::Mixer& memory, int
         ops().merge_heads(gated, ssm.n_heads, ssm.head, ssm.head_quantum, y);
         quantize(y, t);
     };
-    pool_.each(n, finish, kRows);
+    pool_->each(n, finish, kRows);
 }
 
 // dt of each token and head, and what it leaves of the state.
@@ -84,7 +84,7 @@ void Transformer::step_sizes(const SsmBlock& ssm, int n) {
         ops().ssm_step(step, ssm.dt_bias + first, ssm.a + first, ssm.step_least, ssm.step_most, count,
                        mixer.decay + t * mixer.heads + first);
     };
-    pool_.each(int64_t{n} * n_parts, part, kRows);
+    pool_->each(int64_t{n} * n_parts, part, kRows);
 }
 
 // x, b and c through their convolutions, head-major and group-major.
@@ -100,7 +100,7 @@ void Transformer::convolve(const SsmBlock& ssm, const StateCache::Mixer& memory,
          ssm.n_groups, ssm.state, ssm.state_quantum, 0, 0}};
     int64_t n_runs = 0;
     for (const ConvArgs& part : parts) n_runs += int64_t{part.n_heads} * part.dims / part.quantum;
-    pool_.share(n_runs, std::max<int64_t>(1, kRunTokens / n), [&](int64_t low, int64_t high, int) {
+    pool_->share(n_runs, std::max<int64_t>(1, kRunTokens / n), [&](int64_t low, int64_t high, int) {
         int64_t begin = 0;
         for (ConvArgs own : parts) {
             const int64_t count = int64_t{own.n_heads} * own.dims / own.quantum;

@@ -102,7 +102,7 @@ FUNCTION(jint, modelLevel)(JNIEnv* env, jclass type, jlong model) {
     return edge_model_level(to_model(model));
 }
 
-FUNCTION(void, modelSetLevel)(JNIEnv* env, jclass type, jlong model, jint level, jboolean recompute) {
+FUNCTION(void, modelSetLevel)(JNIEnv* env, jclass type, jlong model, jint level, jint recompute) {
     (void)type;
     succeeded(env, edge_model_set_level(to_model(model), level, recompute));
 }

@@ -123,12 +123,12 @@ public final class BindingChecks {
             }
             session.generate("Hello", 4);
             for (int level = 0; level < 2; ++level) {
-                model.setLevel(level, false);
+                model.setLevel(level, Model.Recompute.values()[level % 3]);
                 check(model.level() == level, "the level has changed");
                 session.reset();
                 check(session.generate("Hello", 8).equals(expected[level]), "as if loaded at level " + level);
             }
-            thrown(() -> model.setLevel(3, true), 1, "does not exist");
+            thrown(() -> model.setLevel(3, Model.Recompute.NEXT_STEP), 1, "does not exist");
             model.trimMemory(80);
             check(model.level() == 0, "TRIM_MEMORY_COMPLETE takes all");
             model.trimMemory(0);

@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 import threading
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +104,52 @@ def test_recomputing_gives_what_the_level_makes_of_the_whole_text(shape: str, tm
     model.set_level(0, recompute=True)  # the level stays, and what was cut is made whole
     expected = load(tmp_path / "tiny.edge", level=0).logits(TOKENS[:130])
     np.testing.assert_array_equal(feed(session, TOKENS[120:130]), expected[120:])
+
+
+@pytest.mark.parametrize("shape", ["grouped", "windows, caps", "mixers"])
+def test_recomputing_in_the_background_catches_up_with_the_session(shape: str, tmp_path: Path) -> None:
+    """Until then each step is that of a session that took its state along; from then on the level's own."""
+    config = replace(SHAPES[shape], max_context=4096)
+    write_random_artifact(tmp_path / "tiny.edge", config, nested_ladder(config))
+    model, plain = (load(tmp_path / "tiny.edge", level=2, context=4096) for _ in range(2))
+    tokens = TOKENS * 20
+    for begin, level in ((0, 0), (7, 2)):
+        text = tokens[begin : begin + 3500]
+        expected = load(tmp_path / "tiny.edge", level=level, context=4096).logits(text)
+        sessions = [one.session() for one in (model, plain)]
+        for session in sessions:
+            feed(session, text[:3000])
+        model.set_level(level, recompute="background")
+        plain.set_level(level)
+        for at in range(3000, 3450):
+            found, mixed = (feed(session, text[at : at + 1])[0] for session in sessions)
+            if np.array_equal(found, expected[at]):
+                break
+            np.testing.assert_array_equal(found, mixed)
+            time.sleep(0.01)
+        assert sessions[0]._native.n_exact == at + 1
+        assert sessions[1]._native.n_exact == 0
+        np.testing.assert_array_equal(feed(sessions[0], text[at + 1 :]), expected[at + 1 :])
+
+
+def test_what_is_computed_in_the_background_gives_way_to_other_changes(path: Path) -> None:
+    model = load(path, level=2, context=4096)
+    session = model.session()
+    for _ in range(3):
+        feed(session, (TOKENS * 20)[:3000])
+        model.set_level(0, recompute="background")
+        session._native.rewind(1000)  # it computes more than that, and is ended
+        feed(session, TOKENS[:5])
+        assert session._native.n_exact == 0
+        model.set_level(1, recompute="background")
+        model.set_level(2)  # while it runs
+        feed(session, TOKENS[:5])
+        assert session._native.n_exact == 0
+        session.reset()
+    model.set_level(0, recompute="background")
+    model.close()
+    with pytest.raises(edgesdk.UsageError, match="recompute is 'later'"):
+        load(path).set_level(0, recompute="later")  # type: ignore[arg-type]
 
 
 def sampled(model: edgesdk.Model) -> Any:
@@ -305,8 +353,9 @@ def test_levels_change_while_sessions_of_several_threads_generate(path: Path) ->
     for thread in threads:
         thread.start()
     rng = np.random.default_rng(3)
+    ways: Any = (False, True, "background")
     for _ in range(60):
-        model.set_level(int(rng.integers(3)), recompute=bool(rng.integers(2)))
+        model.set_level(int(rng.integers(3)), recompute=ways[rng.integers(3)])
     stop.set()
     for thread in threads:
         thread.join()

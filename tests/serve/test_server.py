@@ -12,6 +12,7 @@ from served import Served
 
 import edgesdk
 from edgesdk.cli import main
+from edgesdk.serve import server
 from edgesdk.serve.server import is_loopback, load_for_sessions, needed_bytes
 
 
@@ -54,6 +55,17 @@ def test_a_level_or_a_rate_is_taken_as_given(path):
         load_for_sessions(path, 4, level=1, budget="1GB")
 
 
+def test_memory_is_watched_when_asked_for(path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        server, "load", lambda *given, **how: asked.append(how.get("adaptive")) or edgesdk.load(*given, **how)
+    )
+    for n_sessions in (1, 4):
+        server.load_for_sessions(path, n_sessions, adaptive=True)[0].close()
+        server.load_for_sessions(path, n_sessions)[0].close()
+    assert [adaptive for adaptive in asked if adaptive is not None] == [True, False, True, False]
+
+
 def test_a_cut_file_offers_what_it_holds(path, tmp_path):
     cut = tmp_path / "cut.edge"
     with edgesdk.load(path) as model:
@@ -85,12 +97,12 @@ def test_it_says_when_others_can_reach_it(path):
         (["--host", "0.0.0.0"], {"EDGE_API_KEY": "key"}, "travel unencrypted"),
         ([], {}, None),
     ):
-        with Served(path, *options, **environment) as server:
-            assert server.url.startswith("http://")
-        said = "over the network" in server.remarks
+        with Served(path, *options, **environment) as served:
+            assert served.url.startswith("http://")
+        said = "over the network" in served.remarks
         assert said == (expected is not None)
-        assert expected is None or expected in server.remarks
-        assert server.process.returncode == 130
+        assert expected is None or expected in served.remarks
+        assert served.process.returncode == 130
 
 
 def test_without_its_packages_one_line_says_what_to_install(path):

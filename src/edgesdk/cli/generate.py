@@ -12,7 +12,20 @@ import typer
 
 import edgesdk
 from edgesdk.cli.console import print_json, say
-from edgesdk.cli.options import Artifact, Budget, Context, Json, KvBits, Level, Lock, Rate, Threads, Verify, examples
+from edgesdk.cli.options import (
+    Adaptive,
+    Artifact,
+    Budget,
+    Context,
+    Json,
+    KvBits,
+    Level,
+    Lock,
+    Rate,
+    Threads,
+    Verify,
+    examples,
+)
 from edgesdk.cli.remote import run_remotely
 
 if TYPE_CHECKING:
@@ -72,6 +85,7 @@ def run(
     verify: Verify = "lazy",
     kv_bits: KvBits = 8,
     lock: Lock = False,
+    adaptive: Adaptive = False,
     max_tokens: MaxTokens = 128,
     temperature: Temperature = 0.0,
     top_k: TopK = 0,
@@ -86,14 +100,13 @@ def run(
     """Continue a text with the largest level that fits."""
     text = sys.stdin.read() if prompt == "-" else prompt
     if device is not None:
-        where = _where(rate, budget, level, context, threads, verify, kv_bits, lock)
+        where = _where(rate, budget, level, context, threads, verify, kv_bits, lock, adaptive)
         how = _how(max_tokens, temperature, top_k, top_p, min_p, repetition_penalty, seed)
         options = {**where, **how, "--stop": stop, "--json": as_json, "--prompt": "-"}
         run_remotely(device, path, "generate", options, feed=[text.encode()])
         return
-    model = _load(
-        path, rate, budget, level, context=context, threads=threads, verify=verify, kv_bits=kv_bits, lock=lock
-    )
+    how_loaded = {"threads": threads, "verify": verify, "kv_bits": kv_bits, "lock": lock, "adaptive": adaptive}
+    model = _load(path, rate, budget, level, context=context, **how_loaded)
     start = time.perf_counter()
     pieces = model.generate(
         text,
@@ -124,6 +137,7 @@ def chat(
     verify: Verify = "lazy",
     kv_bits: KvBits = 8,
     lock: Lock = False,
+    adaptive: Adaptive = False,
     system: Annotated[str, typer.Option("--system", help="A system message to begin with.")] = "",
     max_tokens: MaxTokens = 512,
     temperature: Temperature = 0.7,
@@ -140,14 +154,13 @@ def chat(
     With --json: one object per answer, each on a line of its own.
     """
     if device is not None:
-        where = _where(rate, budget, level, context, threads, verify, kv_bits, lock)
+        where = _where(rate, budget, level, context, threads, verify, kv_bits, lock, adaptive)
         how = _how(max_tokens, temperature, top_k, top_p, min_p, repetition_penalty, seed)
         options = {**where, **how, "--system": system or None, "--json": as_json}
         run_remotely(device, path, "chat", options, feed=sys.stdin.fileno())
         return
-    model = _load(
-        path, rate, budget, level, context=context, threads=threads, verify=verify, kv_bits=kv_bits, lock=lock
-    )
+    how_loaded = {"threads": threads, "verify": verify, "kv_bits": kv_bits, "lock": lock, "adaptive": adaptive}
+    model = _load(path, rate, budget, level, context=context, **how_loaded)
     messages = [{"role": "system", "content": system}] if system else []
     for line in _lines(show_sign=not as_json and sys.stdin.isatty()):
         messages.append({"role": "user", "content": line})
@@ -177,6 +190,7 @@ def _where(
     verify: str,
     kv_bits: int,
     lock: bool,
+    adaptive: bool,
 ) -> dict[str, object]:
     """edge-run's options of which level to run, and how."""
     from edgesdk.device.model import parse_bytes
@@ -190,6 +204,7 @@ def _where(
         "--verify": verify,
         "--kv-bits": kv_bits,
         "--lock": lock,
+        "--adaptive": adaptive,
     }
 
 

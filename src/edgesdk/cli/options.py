@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 __all__ = [
+    "Adaptive",
     "Artifact",
     "Budget",
     "Context",
@@ -44,6 +45,9 @@ Threads = Annotated[
 ]
 KvBits = Annotated[int, typer.Option("--kv-bits", help="Bits of the key/value cache: 8 or 16.")]
 Lock = Annotated[bool, typer.Option("--lock", help="Keep the weights in memory (mlock).")]
+Adaptive = Annotated[
+    bool, typer.Option("--adaptive", help="Give levels up while memory is short, and take them back when it is not.")
+]
 Verify = Annotated[
     Literal["lazy", "eager", "off"],
     typer.Option("--verify", help="Check hashes in the background, before the first use, or not."),

@@ -8,7 +8,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgesdk.cli.console import print_json, say, size
-from edgesdk.cli.options import Artifact, Budget, Context, Json, KvBits, Level, Lock, Rate, Threads, Verify, examples
+from edgesdk.cli.options import (
+    Adaptive,
+    Artifact,
+    Budget,
+    Context,
+    Json,
+    KvBits,
+    Level,
+    Lock,
+    Rate,
+    Threads,
+    Verify,
+    examples,
+)
 from edgesdk.serve.limits import Limits
 
 if TYPE_CHECKING:
@@ -38,6 +51,7 @@ def serve(
     verify: Verify = "lazy",
     kv_bits: KvBits = 8,
     lock: Lock = False,
+    adaptive: Adaptive = False,
     max_concurrent: Annotated[
         int, typer.Option("--max-concurrent", min=1, help="Answers at a time; each has a key/value cache of its own.")
     ] = _DEFAULT.max_concurrent,
@@ -91,6 +105,7 @@ def serve(
         verify=verify,
         kv_bits=kv_bits,
         lock=lock,
+        adaptive=adaptive,
     )
     if not is_loopback(host):
         _warn(host, has_key=bool(api_key))

@@ -101,6 +101,7 @@ def load_for_sessions(
     verify: Verify = "lazy",
     kv_bits: int = 8,
     lock: bool = False,
+    adaptive: bool = False,
 ) -> tuple[Model, str]:
     """As `edgesdk.load`, but the budget, or the measured memory, is for so many sessions instead of one.
 
@@ -136,6 +137,7 @@ def load_for_sessions(
         verify=verify,
         kv_bits=kv_bits,
         lock=lock,
+        adaptive=adaptive,
     )
     return model, reason or model.reason
 

@@ -39,12 +39,15 @@ public final class Model implements AutoCloseable {
     }
 
     /**
-     * Changes the level while sessions go on, each from its next step. recompute: conversations are computed again, else what
-     * both levels keep of them is taken along. Throws {@link EdgeException}; then the level stays.
+     * Changes the level while sessions go on, each from its next step. What both levels keep of conversations is taken along, or
+     * they are computed again, in the next step or in the background. Throws {@link EdgeException}; then the level stays.
      */
-    public synchronized void setLevel(int level, boolean recompute) {
-        Native.modelSetLevel(handle(), level, recompute);
+    public synchronized void setLevel(int level, Recompute recompute) {
+        Native.modelSetLevel(handle(), level, recompute.ordinal());
     }
+
+    /** What becomes of conversations when the level changes (edge_recompute of edge.h, in its order). */
+    public enum Recompute { NONE, NEXT_STEP, BACKGROUND }
 
     /** Why this level was chosen. */
     public synchronized String levelReason() {

@@ -17,7 +17,7 @@ final class Native {
 
     static native int modelLevel(long model);
 
-    static native void modelSetLevel(long model, int level, boolean recompute);
+    static native void modelSetLevel(long model, int level, int recompute);
 
     static native void modelTrim(long model, int severity);
 
