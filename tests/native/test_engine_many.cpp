@@ -1,8 +1,10 @@
-// Many of everything: loads and closes without growth, sessions of several models and levels in threads of their own, and
-// sessions that outlive their model. Under the thread sanitizer this is the proof that models share nothing unguarded.
+// Many of everything: loads and closes without growth, sessions of several models and levels in threads of their own,
+// sessions that outlive their model, and calls that other threads cancel. Under the thread sanitizer this is the proof that models share nothing unguarded.
 #include <dirent.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <string>
@@ -26,6 +28,7 @@ constexpr bool kSlow = false;
 #endif
 constexpr int kLoads = kSlow ? 300 : 10'000;
 constexpr int kSessions = 24, kTurns = 3;
+constexpr int kCancelled = 6, kCalls = kSlow ? 100 : 400;
 const int32_t kPrompt[] = {72, 101, 108, 108, 111, 32, 119, 111, 114, 108, 100, 33};
 constexpr size_t kPromptTokens = sizeof kPrompt / sizeof *kPrompt;
 
@@ -103,12 +106,49 @@ void test_sessions(const std::string& path) {
     for (edge_model* model : models) edge_model_close(model);
 }
 
+// Somebody else's thread cancels at any moment: a call ends as it should or as cancelled, and the session can go on.
+void test_cancels(const std::string& path) {
+    edge_model* model = load_level(path, kLevels - 1, 2);
+    std::vector<edge_session*> sessions;
+    for (int i = 0; i < kCancelled; ++i) sessions.push_back(open_session(model));
+    const std::vector<float> expected = logits_of(sessions[0]);
+    std::atomic<int> n_running{kCancelled}, n_cancelled{0}, n_finished{0};
+    std::vector<std::thread> threads;
+    for (edge_session* session : sessions) {
+        threads.emplace_back([&, session] {
+            for (int turn = 0; turn < kCalls; ++turn) {
+                int32_t n = 0;
+                if (turn % 4 == 0) edge_session_reset(session);
+                const edge_status status = edge_session_generate(session, turn % 4 == 0 ? kPrompt : nullptr,
+                                                                 turn % 4 == 0 ? kPromptTokens : 0, 8, nullptr, 0, nullptr, nullptr, &n);
+                // A prompt that was cancelled is forgotten, so what follows it has nothing to continue.
+                check(status == EDGE_OK || status == EDGE_CANCELLED || status == EDGE_BAD_ARGUMENT, edge_last_error());
+                ++(status == EDGE_CANCELLED ? n_cancelled : n_finished);
+            }
+            --n_running;
+        });
+    }
+    for (uint32_t i = 0; n_running > 0; ++i) {
+        edge_session_cancel(sessions[i % kCancelled]);
+        std::this_thread::sleep_for(std::chrono::microseconds(i * 7919 % 400));
+    }
+    for (std::thread& thread : threads) thread.join();
+    std::printf("%d calls were cancelled, %d were not\n", n_cancelled.load(), n_finished.load());
+    check(n_cancelled > 0 && n_finished > 0, "both happen");
+    for (edge_session* session : sessions) {
+        check(logits_of(session) == expected, "the bits of a session that nobody cancelled");
+        edge_session_close(session);
+    }
+    edge_model_close(model);
+}
+
 }  // namespace
 
 int main() {
     const std::string path = edge_test::write_temporary(edge_test::small_artifact());
     test_loads(path);
     test_sessions(path);
+    test_cancels(path);
     unlink(path.c_str());
     return finish();
 }
