@@ -79,7 +79,8 @@ class _Build:
         log.unlink(missing_ok=True)
 
     def run(self, command: Sequence[str]) -> None:
-        environment = {**os.environ, "NINJA_STATUS": "[%f/%t] "}
+        zig_cache = {"ZIG_GLOBAL_CACHE_DIR": str(cache_folder() / "zig")}  # its C++ library takes minutes
+        environment = {**zig_cache, **os.environ, "NINJA_STATUS": "[%f/%t] "}
         lines = []
         with (
             open(self._log, "a", encoding="utf-8") as log,
