@@ -22,8 +22,11 @@ _INDEX = "model.safetensors.index.json"
 
 def open_directory(path: Path) -> Checkpoint:
     """Open the model in `path`; headers are read and checked, weights are not. Raises ModelError."""
-    with malformed(f"the model in {path}"):
-        return _open(path)
+    try:
+        with malformed(f"the model in {path}"):
+            return _open(path)
+    except OSError as error:  # a shard's name that no file can have, for one
+        raise ModelError(f"the model in {path} cannot be read: {str(error)[:300]}") from error
 
 
 def _open(path: Path) -> Checkpoint:

@@ -134,3 +134,11 @@ def test_json_that_nests_without_end(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("[" * 100_000)
     with pytest.raises(ModelError, match="not valid JSON"):
         open_checkpoint(str(tmp_path))
+
+
+def test_a_shard_whose_name_no_file_can_have(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    index = {"weight_map": {"model.norm.weight": "é" * 300}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ModelError, match="cannot be read"):
+        open_checkpoint(str(tmp_path))
