@@ -79,7 +79,7 @@ void Tokenizer::check_offsets() const {
 // Strictly ascending by (bytes, id): with as many entries as tokens, all in range, it is a permutation.
 void Tokenizer::check_order() const {
     const std::span<const uint32_t> sorted = tables_.sorted;
-    size_t n_equal = 0;
+    size_t n_equal = 1;
     for (size_t i = 0; i < sorted.size(); ++i) {
         if (sorted[i] >= description_.n_tokens) check_id(entry("sorted", i), sorted[i], description_.n_tokens);
         if (i == 0) continue;

@@ -89,9 +89,15 @@ std::string seed(const edge_sampling& sampling, const std::vector<float>& logits
 
 std::vector<std::string> seeds() {
     const float nan = std::numeric_limits<float>::quiet_NaN();
-    const std::vector<float> plain = {0, 1, -3, 2.5f, 2.5f, 0.1f, -20, 7}, odd = {nan, kInfinity, -kInfinity, 3e38f, -3e38f, 1e-40f, 0, -0.0f};
+    const std::vector<std::vector<float>> rows = {
+        {0, 1, -3, 2.5f, 2.5f, 0.1f, -20, 7},
+        {nan, kInfinity, -kInfinity, 3e38f, -3e38f, 1e-40f, 0, -0.0f},
+        std::vector<float>(4, nan),
+        std::vector<float>(4, -kInfinity),
+        std::vector<float>(200, 1),
+    };
     std::vector<std::string> all;
-    for (const auto& logits : {plain, odd, std::vector<float>(4, nan), std::vector<float>(4, -kInfinity), std::vector<float>(200, 1)}) {
+    for (const auto& logits : rows) {
         all.push_back(seed({0, 0, 0, 0, 0, 0, 0}, logits, ""));
         all.push_back(seed({0, 0.8f, 40, 0.9f, 0.05f, 1.1f, 7}, logits, "abcabc"));
         all.push_back(seed({0, 1e-45f, 2, 0.5f, 1, 0.5f, 7}, logits, "a"));

@@ -95,8 +95,11 @@ void run(std::string_view bytes) {
 }
 
 std::vector<std::string> seeds() {
-    return {std::string("\2\3end\2\n\n\1one\n\ntwo the end of it"), std::string("\3\2ab\3abc\1b\0aababcab", 18),
-            std::string("\1\4\xF0\x9F\x99\x82\2smile \xF0\x9F\x99\x82\xF0\x9F\x99"), std::string("\0\5no stops \xff\xe2\x96", 14), ""};
+    return {"\2\3end\2\n\n\1one\n\ntwo the end of it",
+            std::string("\3\2ab\3abc\1b\0aababcab", 18),
+            "\1\4\xF0\x9F\x99\x82\2smile \xF0\x9F\x99\x82\xF0\x9F\x99",
+            std::string("\0\5no stops \xff\xe2\x96", 14),
+            ""};
 }
 
 }  // namespace

@@ -147,7 +147,9 @@ void add(std::string& out, const std::string& bytes) {
     out += bytes;
 }
 
-std::string raw_seed(const std::string& json, const std::vector<std::pair<std::string, uint8_t>>& tokens, const std::string& text) {
+using Tokens = std::vector<std::pair<std::string, uint8_t>>;  // bytes and kind of each
+
+std::string raw_seed(const std::string& json, const Tokens& tokens, const std::string& text) {
     std::string bytes, offsets(4, '\0'), kinds, sorted, out(1, static_cast<char>(kRaw | kChanged));
     std::vector<uint8_t> order(tokens.size());
     std::iota(order.begin(), order.end(), uint8_t{0});
@@ -163,8 +165,7 @@ std::string raw_seed(const std::string& json, const std::vector<std::pair<std::s
 }
 
 // `flags` as describe() reads them; merges of the first two tokens, and of the third with the first.
-std::string built_seed(uint16_t flags, bool all_bytes, const std::vector<std::pair<std::string, uint8_t>>& tokens,
-                       const std::string& steps, const std::string& text) {
+std::string built_seed(uint16_t flags, bool all_bytes, const Tokens& tokens, const std::string& steps, const std::string& text) {
     std::string out(1, static_cast<char>(kChanged));
     out.push_back(static_cast<char>((tokens.size() - 1) | (all_bytes ? 128 : 0)));
     for (const auto& [token, kind] : tokens) out += std::string{static_cast<char>(kind), static_cast<char>(token.size())} + token;
@@ -176,7 +177,7 @@ std::string built_seed(uint16_t flags, bool all_bytes, const std::vector<std::pa
 std::vector<std::string> seeds() {
     using edge::kNormal, edge::kSpecial, edge::kUserDefined, edge::kUnused;
     const std::string text = "ab  a\xC3\xA9 <s> 12345 it's\r\n\xE2\x96\x81""aba\xF0\x9F\x99\x82\xff";
-    const std::vector<std::pair<std::string, uint8_t>> tokens = {
+    const Tokens tokens = {
         {"a", kNormal}, {"b", kNormal}, {"ab", kNormal}, {" ", kNormal},
         {"<s>", int{kSpecial} | int{edge::kTakesSpaceBefore} | int{edge::kTakesSpaceAfter}},
         {"it's", int{kUserDefined} | int{edge::kNormalized}},

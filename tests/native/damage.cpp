@@ -136,8 +136,8 @@ void Damage::change_tensor(const std::string& header, std::string& data) {
         flip(bytes, 1 + below(8));
     } else {
         const char fill[] = {'\0', '\1', '\x7f', '\x80', '\xff'};
-        const size_t at = below(bytes.size()) / 4 * 4;
-        bytes.replace(at, std::min<size_t>(4, bytes.size() - at), std::min<size_t>(4, bytes.size() - at), fill[below(sizeof fill)]);
+        const size_t at = below(bytes.size()) / 4 * 4, n = std::min<size_t>(4, bytes.size() - at);
+        bytes.replace(at, n, n, fill[below(sizeof fill)]);
     }
     data.replace(begin, bytes.size(), bytes);
 }

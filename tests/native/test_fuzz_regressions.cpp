@@ -6,7 +6,7 @@
 #include <iterator>
 
 #include "engine_check.h"
-#include "fuzz/targets.h"
+#include "targets.h"
 
 int main() {
     using namespace edge_fuzz;
