@@ -101,11 +101,18 @@ test-sanitize: $(VENV)/.dependencies
 	$(BIN)/cmake --build $(BUILD)/sanitize-thread
 	$(BIN)/ctest --test-dir $(BUILD)/sanitize-thread --output-on-failure -j $(JOBS)
 
-# Artifacts that are damaged at random, under the address and undefined-behaviour sanitizers.
-fuzz: $(VENV)/.dependencies
-	$(CONFIGURE) -B $(BUILD)/sanitize -DEDGE_SANITIZE=address,undefined
-	$(BIN)/cmake --build $(BUILD)/sanitize --target test_engine_fuzz
-	EDGE_FUZZ_SECONDS=$(FUZZ_SECONDS) $(BUILD)/sanitize/tests/native/test_engine_fuzz
+# Fuzzers under the address and undefined-behaviour sanitizers, FUZZ_SECONDS for all of them: those of the engine by clang's
+# libFuzzer, those of the Python half by hypothesis. A table of lines reached, by llvm-cov, and one of runs and crashes.
+fuzz: install
+	@if ! echo 'extern "C" int LLVMFuzzerTestOneInput(const unsigned char*, unsigned long) { return 0; }' | \
+	    clang++ -x c++ - -fsanitize=fuzzer,address -o /dev/null 2>/dev/null || ! command -v llvm-cov >/dev/null; then \
+	  echo "SKIPPED fuzz: no clang++ with libFuzzer, or no llvm-cov (apt-get install clang libclang-rt-dev llvm)" >&2; \
+	else set -e; \
+	  $(CONFIGURE) -B $(BUILD)/fuzz -DCMAKE_CXX_COMPILER=clang++ -DEDGE_FUZZ=ON -DEDGE_TESTS=OFF -DEDGE_LIBRARY=OFF \
+	    -DEDGE_SANITIZE=address,undefined; \
+	  $(BIN)/cmake --build $(BUILD)/fuzz --target fuzzers; \
+	  $(PY) tests/fuzz/run.py --build $(BUILD)/fuzz --seconds $(FUZZ_SECONDS); \
+	fi
 
 # Each benchmark writes $(BUILD)/bench/NAME.json; they share modules in their folder. Others have targets of their own:
 # bench-growth and bench-recover (half an hour each), bench-bits, bench-openvino_prefill, bench-agreement (`edgesdk profile`

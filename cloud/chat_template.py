@@ -6,12 +6,14 @@ they give exactly what Jinja gives for a set of sample conversations.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from types import CodeType
 from typing import Any
 
-from jinja2 import TemplateError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2 import Template, TemplateError
+
+from edgesdk.device.template_sandbox import Sandbox
 
 __all__ = ["compile_chat", "render_compiled", "render_template"]
 
@@ -23,8 +25,20 @@ _CONTENTS = (
     "\nseveral\n\nlines\n",
     "Grüße, 世界! 🙂 <b>&amp;</b> 'quoted' \"twice\" {{ braces }} {% percent %}",
 )
-# What a template can raise beside Jinja's own errors: it may call methods and operators of str, list and dict.
-_RENDER_ERRORS = (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError)
+_MAX_TEMPLATE_CHARACTERS = 1 << 18  # as where an artifact's template is rendered
+# What a template can raise beside Jinja's own errors: it may call methods and operators of str, list and dict, and be
+# nested deeper than Python compiles.
+_RENDER_ERRORS = (
+    TemplateError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RecursionError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+)
 
 
 class _NotPlainError(Exception):
@@ -39,6 +53,8 @@ def compile_chat(template: str, bos: str, eos: str) -> dict[str, Any] | None:
     >>> compile_chat("{% for m in messages %}<{{ m.role }}>{{ m.content }}\\n{% endfor %}", "", "")["user"]
     ['<user>', '\\n']
     """
+    if len(template) > _MAX_TEMPLATE_CHARACTERS:
+        return None
     try:
         plain = _turns(template, bos, eos)
     except (_NotPlainError, *_RENDER_ERRORS):
@@ -52,18 +68,22 @@ def compile_chat(template: str, bos: str, eos: str) -> dict[str, Any] | None:
 
 
 def render_template(template: str, messages: Messages, *, bos: str, eos: str, generation_prompt: bool) -> str:
-    """The conversation as Jinja renders it, in a sandbox with the settings that transformers uses.
+    """The conversation as Jinja renders it, in the sandbox, and within the limits, of the device half.
 
     Raises jinja2.TemplateError for a broken template and for what it refuses by `raise_exception`.
     """
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-    )
-    environment.filters["tojson"] = _to_json
-    environment.globals["raise_exception"] = _refuse
-    return environment.from_string(template).render(
+    environment = Sandbox()
+    # What changes with the day is no plain string.
+    environment.globals |= {"raise_exception": _refuse, "strftime_now": _refuse}
+    return Template.from_code(environment, _compiled(template), environment.make_globals(None)).render(
         messages=[dict(m) for m in messages], bos_token=bos, eos_token=eos, add_generation_prompt=generation_prompt
     )
+
+
+@lru_cache(maxsize=4)
+def _compiled(template: str) -> CodeType:
+    """One template is rendered many times, each time in a sandbox of its own, whose budget is new."""
+    return Sandbox().compile(template)
 
 
 def render_compiled(chat: Mapping[str, Any], messages: Messages) -> str:
@@ -84,10 +104,6 @@ def render_compiled(chat: Mapping[str, Any], messages: Messages) -> str:
 
 def _refuse(message: str) -> None:
     raise TemplateError(message)
-
-
-def _to_json(value: Any, indent: int | None = None) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=indent)
 
 
 def _conversation(*contents: str, system: str | None = None) -> list[dict[str, str]]:

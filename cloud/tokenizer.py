@@ -28,6 +28,7 @@ from edgesdk.cloud.tokenizer_tables import (
     byte_alphabet,
     tables,
 )
+from edgesdk.cloud.untrusted import malformed
 from edgesdk.errors import ModelError
 
 __all__ = ["ArtifactTokenizer", "import_tokenizer", "to_tokenizers"]
@@ -67,6 +68,11 @@ def import_tokenizer(source: TokenizerFiles | Path, *, chat_template: str | None
     Raises ModelError, which names all unsupported parts, when ids would differ from those of the source.
     """
     files = _files(source) if isinstance(source, Path) else source
+    with malformed(f"the tokenizer of {files.gguf or files.tokenizer_json}"):
+        return _imported(files, chat_template)
+
+
+def _imported(files: TokenizerFiles, chat_template: str | None) -> ArtifactTokenizer:
     if files.gguf is not None:
         vocabulary, own_template = read_tokenizer_gguf(files.gguf)
         chat_template = own_template if chat_template is None else chat_template

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gguf import GGUFReader
-
+from edgesdk.cloud.checkpoint.gguf_file import read_gguf
 from edgesdk.cloud.tokenizer_tables import (
     BYTE,
     NORMAL,
@@ -19,11 +19,14 @@ from edgesdk.cloud.tokenizer_tables import (
     refuse,
     token_bytes,
 )
+from edgesdk.cloud.untrusted import malformed
 from edgesdk.errors import ModelError
 
 __all__ = ["read_tokenizer_gguf"]
 
 _PREFIX = "tokenizer.ggml."
+_BYTE_TOKEN = re.compile("<0x[0-9A-Fa-f]{2}>")
+_MAX_PIECE_CHARACTERS = 1024  # of SentencePiece: every way to cut one in two is looked at
 # token_type: normal, unknown, control, user-defined, unused, byte
 _KINDS = {1: NORMAL, 2: SPECIAL, 3: SPECIAL, 4: USER_DEFINED, 5: UNUSED, 6: BYTE}
 # `tokenizer.ggml.pre`: steps, and fields where they differ from the usual ones. A file without it is taken for GPT-2.
@@ -45,11 +48,13 @@ def read_tokenizer_gguf(path: Path) -> tuple[Vocabulary, str | None]:
 
     Raises ModelError for a file without a tokenizer, or with one that is not supported.
     """
-    try:
-        metadata = {k: f.contents() for k, f in GGUFReader(path).fields.items() if k.startswith("tokenizer.")}
-    except (OSError, ValueError, LookupError, OverflowError) as error:
-        raise ModelError(f"{path} cannot be read: {error}") from error
-    fields = {k.removeprefix(_PREFIX): v for k, v in metadata.items()}
+    metadata = read_gguf(path).metadata
+    with malformed(f"the tokenizer of {path}"):
+        return _read(path, metadata)
+
+
+def _read(path: Path, metadata: Mapping[str, Any]) -> tuple[Vocabulary, str | None]:
+    fields = {k.removeprefix(_PREFIX): v for k, v in metadata.items() if k.startswith(_PREFIX)}
     if not isinstance(fields.get("tokens"), list):
         raise ModelError(f"{path} has no tokenizer", hint="use a GGUF file with `tokenizer.ggml.tokens`")
     readers = {"gpt2": _byte_level, "llama": _sentencepiece}
@@ -125,6 +130,8 @@ def _sentencepiece(path: Path, fields: Mapping[str, Any]) -> Vocabulary:
     scores = fields.get("scores")
     if not isinstance(scores, list) or len(scores) != len(texts):
         raise ModelError(f"{path} has {len(texts)} SentencePiece tokens without a score for each")
+    if longest := next((text for text in texts if len(text) > _MAX_PIECE_CHARACTERS), ""):
+        raise ModelError(f"{path} has a token of {len(longest)} characters, expected at most {_MAX_PIECE_CHARACTERS}")
     kinds = _kinds(path, fields)
     tokens = [
         _piece_bytes(path, text) if kind == BYTE else text.encode() for text, kind in zip(texts, kinds, strict=True)
@@ -145,10 +152,9 @@ def _sentencepiece(path: Path, fields: Mapping[str, Any]) -> Vocabulary:
 
 
 def _piece_bytes(path: Path, text: str) -> bytes:
-    try:
-        return bytes.fromhex(text.removeprefix("<0x").removesuffix(">"))
-    except ValueError as error:
-        raise ModelError(f"{path}: byte token {text!r} is not written as <0xNN>") from error
+    if not _BYTE_TOKEN.fullmatch(text):
+        raise ModelError(f"{path}: byte token {text[:80]!r} is not written as <0xNN>")
+    return bytes.fromhex(text[3:5])
 
 
 def _scored_merges(texts: list[str], scores: list[float], kinds: list[int]) -> list[tuple[int, int, int, int]]:

@@ -25,7 +25,7 @@ from edgesdk.cloud.tokenizer_tables import (
     refuse,
     token_bytes,
 )
-from edgesdk.errors import ModelError
+from edgesdk.cloud.untrusted import MAX_TOKENS, malformed, read_json
 
 __all__ = ["read_tokenizer_json"]
 
@@ -40,9 +40,16 @@ def read_tokenizer_json(path: Path, tokenizer_config: Path | None, generation_co
 
     Raises ModelError that lists every part which is not supported.
     """
-    source = _read_object(path)
-    config = _read_object(tokenizer_config) if tokenizer_config else {}
-    generation = _read_object(generation_config) if generation_config else {}
+    source = read_json(path)
+    config = read_json(tokenizer_config) if tokenizer_config else {}
+    generation = read_json(generation_config) if generation_config else {}
+    with malformed(f"the tokenizer in {path.parent}"):
+        return _vocabulary(path, source, config, generation)
+
+
+def _vocabulary(
+    path: Path, source: dict[str, Any], config: Mapping[str, Any], generation: Mapping[str, Any]
+) -> Vocabulary:
     bytewise = any(p.get("type") == "ByteLevel" for p in (*_parts(source, "pre_tokenizer"), *_parts(source, "decoder")))
     reader = _Reader(source, bytewise)
     steps, fields = (reader.byte_level if bytewise else reader.sentencepiece)()
@@ -61,16 +68,6 @@ def read_tokenizer_json(path: Path, tokenizer_config: Path | None, generation_co
         "eos_ids": list(dict.fromkeys(i for i in eos_ids if isinstance(i, int) and 0 <= i < len(tokens))),
     }
     return Vocabulary(tokens, kinds, merges, fields)
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} cannot be read: {error}") from error
-    if not isinstance(value, dict):
-        raise ModelError(f"{path} holds a {type(value).__name__}, expected a JSON object")
-    return value
 
 
 def _text(token: Any) -> str:
@@ -108,6 +105,8 @@ class _Reader:
         self.added: list[dict[str, Any]] = source.get("added_tokens") or []
         self.ids: dict[str, int] = dict(self.model.get("vocab") or {}) if self._is_bpe() else {}
         self.ids |= {token["content"]: token["id"] for token in self.added}
+        if not all(isinstance(i, int) and 0 <= i < MAX_TOKENS for i in self.ids.values()):
+            raise ValueError(f"an id is not an integer from 0 to {MAX_TOKENS - 1}")
 
     def byte_level(self) -> tuple[list[str], dict[str, object]]:
         """Steps and header fields of a byte-level BPE."""

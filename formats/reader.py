@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,10 @@ __all__ = ["Artifact", "LevelInfo", "Run", "TensorInfo"]
 
 _MAX_HEADER_BYTES = 64 << 20
 _MAJORS = (1, 2)
+_MAX_DIMENSIONS = 8
+_MAX_DEPTH = 32  # of JSON
+_MAX_RUNS = 100_000  # with _MAX_LEVELS: far above any ladder, and they bound the work of checking one
+_MAX_LEVELS = 1000
 _DTYPES = {"U8": np.uint8, "F16": np.float16, "F32": np.float32, "U32": np.uint32}
 
 
@@ -96,7 +102,7 @@ class Artifact:
         rules.check(artifact)
         if n_file_bytes < levels[0].file_bytes:
             raise TruncatedError(
-                f"`{path}` has {n_file_bytes} bytes, its smallest level needs {levels[0].file_bytes}",
+                f"`{path}` has {n_file_bytes} bytes, its smallest level needs {levels[0].file_bytes} (rule 6.5)",
                 hint="copy the file again",
             )
         return artifact
@@ -135,13 +141,25 @@ class Artifact:
             return np.zeros(info.shape, _DTYPES[info.dtype])
         return np.memmap(self.path, _DTYPES[info.dtype], "r", self.data_offset + info.begin, info.shape)
 
+    @cached_property
+    def run_of(self) -> Mapping[str, Run]:
+        """The run that holds a tensor, by name, in file order."""
+        found, position = {}, 0
+        for tensor in self.tensors.values():
+            suffix = tensor.name.rpartition("/")[2]
+            while position + 1 < len(self.runs) and tensor.begin >= self.runs[position].end:
+                if tensor.begin == tensor.end and suffix == str(self.runs[position].first_level):
+                    break  # an empty tensor on a border belongs to the run that its name says
+                position += 1
+            found[tensor.name] = self.runs[position]
+        return found
+
     def used_names(self, level: int) -> list[str]:
         """Names of the tensors that a level uses, in file order."""
-        used = [(r.begin, r.end) for r in self.runs if r.first_level <= level <= r.last_level]
         return [
-            t.name
-            for t in self.tensors.values()
-            if not t.name.startswith("pad.") and any(begin <= t.begin and t.end <= end for begin, end in used)
+            name
+            for name, run in self.run_of.items()
+            if run.first_level <= level <= run.last_level and not name.startswith("pad.")
         ]
 
     def pieces(self, weight: str, level: int) -> list[str]:
@@ -191,7 +209,7 @@ def _read_header(file: Any, n_file_bytes: int, path: Path) -> tuple[Mapping[str,
     if 8 + header_bytes > n_file_bytes:
         raise TruncatedError(f"`{path}` ends inside its header: {n_file_bytes} of {8 + header_bytes} bytes (rule 1.1)")
     try:
-        header = json.loads(file.read(header_bytes))
+        header = _parsed(file.read(header_bytes).decode())
     except (ValueError, RecursionError) as error:
         raise ArtifactError(f"the header of `{path}` is not JSON: {error} (rule 1.1)") from error
     if not isinstance(header, dict):
@@ -208,18 +226,37 @@ def _edge_metadata(header: Mapping[str, Any]) -> Mapping[str, Any]:
             hint="make one with `edgesdk build`",
         )
     try:
-        edge = json.loads(text)
+        edge = _parsed(text)
     except (ValueError, RecursionError) as error:
         raise ArtifactError(f"`edge` is not JSON: {error} (rule 1.6)") from error
     version = edge.get("format_version") if isinstance(edge, dict) else None
-    major = version.split(".")[0] if isinstance(version, str) else None
-    if not isinstance(edge, dict) or major is None or not major.isdigit():
+    major = re.match(r"([0-9]{1,9})\.", version) if isinstance(version, str) else None
+    if not isinstance(edge, dict) or major is None:
         raise ArtifactError(f"format_version is {version!r}, expected major.minor (rule 1.7)")
-    if int(major) not in _MAJORS:
+    if int(major[1]) not in _MAJORS:
         raise ArtifactError(
             f"format_version is {version}, this reader knows 1.x and 2.x (rule 1.7)", hint="update edgesdk"
         )
     return edge
+
+
+def _parsed(text: str) -> Any:
+    """JSON as the engine reads it: no NaN or infinity, not too deep, and all text can be written as UTF-8."""
+    value = json.loads(text, parse_constant=_no_number)
+    if isinstance(value, (dict, list)) and _is_deep(value, _MAX_DEPTH):
+        raise ValueError(f"it is nested deeper than {_MAX_DEPTH} levels")
+    if "\\ud" in text or "\\uD" in text:
+        json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair is a ValueError
+    return value
+
+
+def _is_deep(value: Any, levels: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_is_deep(v, levels - 1) for v in inner if isinstance(v, (dict, list)))
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
 
 
 def _tensor_table(header: Mapping[str, Any]) -> dict[str, TensorInfo]:
@@ -234,8 +271,11 @@ def _tensor_table(header: Mapping[str, Any]) -> dict[str, TensorInfo]:
         offsets = rules.integers(entry.get("data_offsets"), f"tensors.{name}.data_offsets", "1.3")
         if not isinstance(dtype, str) or dtype not in _DTYPES:
             raise ArtifactError(f"tensor `{name}` has dtype {dtype!r}, expected one of {sorted(_DTYPES)} (rule 1.3)")
-        if len(offsets) != 2:
-            raise ArtifactError(f"tensor `{name}` has data_offsets {offsets} (rule 1.3)")
+        if len(offsets) != 2 or len(shape) > _MAX_DIMENSIONS:
+            raise ArtifactError(
+                f"tensor `{name}` has {len(shape)} dimensions and {len(offsets)} offsets, "
+                f"expected at most {_MAX_DIMENSIONS} and two (rule 1.3)"
+            )
         infos.append(TensorInfo(name, dtype, tuple(shape), offsets[0], offsets[1]))
     infos.sort(key=lambda info: (info.begin, info.end))
     offset = 0
@@ -249,18 +289,20 @@ def _tensor_table(header: Mapping[str, Any]) -> dict[str, TensorInfo]:
             raise ArtifactError(f"tensor `{info.name}` begins at {info.begin}, expected {offset} (rule 1.4)")
         if info.begin % 64 and not info.name.startswith("pad."):
             raise ArtifactError(f"tensor `{info.name}` begins at {info.begin}, no multiple of 64 (rule 1.5)")
+        if info.dtype != "U8" and info.name.startswith("pad."):
+            raise ArtifactError(f"tensor `{info.name}` is {info.dtype}, padding is U8 (rule 1.4)")
         offset = info.end
     return {info.name: info for info in infos}
 
 
 def _runs(edge: Mapping[str, Any]) -> tuple[Run, ...]:
     runs = []
-    for i, entry in enumerate(rules.objects(edge.get("runs"), "runs", "5")):
+    for i, entry in enumerate(rules.objects(edge.get("runs"), "runs", "5", most=_MAX_RUNS)):
         numbers = [
             rules.integer(entry.get(k), f"runs[{i}].{k}", "5") for k in ("first_level", "last_level", "begin", "end")
         ]
         sha256 = entry.get("sha256")
-        if not isinstance(sha256, str) or len(sha256) != 64:
+        if not isinstance(sha256, str) or not re.fullmatch("[0-9a-f]{64}", sha256):
             raise ArtifactError(f"runs[{i}].sha256 is {sha256!r} (rule 5.4)")
         runs.append(Run(numbers[0], numbers[1], numbers[2], numbers[3], sha256))
     return tuple(runs)
@@ -268,7 +310,7 @@ def _runs(edge: Mapping[str, Any]) -> tuple[Run, ...]:
 
 def _levels(edge: Mapping[str, Any]) -> tuple[LevelInfo, ...]:
     levels = []
-    for i, entry in enumerate(rules.objects(edge.get("levels"), "levels", "6")):
+    for i, entry in enumerate(rules.objects(edge.get("levels"), "levels", "6", most=_MAX_LEVELS)):
         sizes = [
             rules.integer(entry.get(k), f"levels[{i}].{k}", "6") for k in ("mapped_bytes", "file_bytes", "block_bytes")
         ]

@@ -12,12 +12,14 @@ from edgesdk.formats.optional_fields import ACTIVATIONS, check_optional_fields
 from edgesdk.formats.tiles import CODEBOOK_BITS, PANEL_BITS, packed_bytes, padded_bytes
 
 if TYPE_CHECKING:
-    from edgesdk.formats.reader import Artifact
+    from edgesdk.formats.reader import Artifact, TensorInfo
 
 __all__ = ["check", "integer", "integers", "number", "objects", "weight_shapes"]
 
 _PAGE = 4096
+_MAX_BLOCKS = 100_000
 _LIMIT = 1 << 53
+_RATE_TOLERANCE = 1e-4
 
 
 def integer(value: Any, field: str, rule: str) -> int:
@@ -36,15 +38,19 @@ def integers(value: Any, field: str, rule: str) -> list[int]:
 
 def number(value: Any, field: str, rule: str) -> float:
     """A finite number, or an error."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    try:
+        finite = not isinstance(value, bool) and isinstance(value, (int, float)) and math.isfinite(value)
+    except OverflowError:  # an integer that no float can hold
+        finite = False
+    if not finite:
         raise ArtifactError(f"{field} is {value!r}, expected a finite number (rule {rule})")
     return float(value)
 
 
-def objects(value: Any, field: str, rule: str) -> list[Mapping[str, Any]]:
-    """A non-empty list of JSON objects, or an error."""
-    if not isinstance(value, list) or not value or not all(isinstance(v, dict) for v in value):
-        raise ArtifactError(f"{field} is no list of objects (rule {rule})")
+def objects(value: Any, field: str, rule: str, most: int) -> list[Mapping[str, Any]]:
+    """A list of 1 to `most` JSON objects, or an error."""
+    if not isinstance(value, list) or not 1 <= len(value) <= most or not all(isinstance(v, dict) for v in value):
+        raise ArtifactError(f"{field} is no list of 1 to {most} objects (rule {rule})")
     return value
 
 
@@ -96,9 +102,13 @@ def _check_model(edge: Mapping[str, Any]) -> None:
         number(model.get(field), f"model.{field}", "3")
     if not isinstance(model.get("tied_head"), bool):
         raise ArtifactError("model.tied_head is not true or false (rule 3)")
-    for i, block in enumerate(objects(model.get("blocks"), "model.blocks", "3")):
-        kind = block.get("kind")
-        if kind not in _AXES or not isinstance(block.get("name"), str):
+    names: set[str] = set()
+    for i, block in enumerate(objects(model.get("blocks"), "model.blocks", "3", most=_MAX_BLOCKS)):
+        kind, block_name = block.get("kind"), block.get("name")
+        if not isinstance(block_name, str) or block_name in names:
+            raise ArtifactError(f"model.blocks[{i}].name is {block_name!r}, expected a name of its own (rule 3)")
+        names.add(block_name)
+        if not isinstance(kind, str) or kind not in _AXES:
             raise ArtifactError(f"model.blocks[{i}] has kind {kind!r}, expected one of {sorted(_AXES)} (rule 3)")
         axes = block.get("axes")
         if not isinstance(axes, dict) or sorted(axes) != sorted(_AXES[kind]):
@@ -164,6 +174,19 @@ def _check_ssm(block: Mapping[str, Any], i: int) -> None:
     _check_quanta(block, i)
 
 
+def _vectors(block: Mapping[str, Any], kept: tuple[int, ...], d_model: int) -> dict[str, tuple[str, int]]:
+    """Dtype and number of values of what a block keeps in float; what follows an axis only while it is there."""
+    biases = block.get("row_bias", [])
+    if block["kind"] == "attention":
+        rows = {"q": block["n_heads"] * kept[0], "k": block["n_kv_heads"] * kept[0]}
+        vectors = {"inv_freq": rows["k"] // 2} | {f"{role}.bias": rows[role] for role in biases}
+    elif block["kind"] == "mlp":
+        vectors = {f"{role}.bias": kept[0] for role in biases}
+    else:
+        return _ssm_vectors(block, kept, d_model)
+    return {name: ("F32", size) for name, size in vectors.items()}
+
+
 def _ssm_vectors(block: Mapping[str, Any], kept: tuple[int, ...], d_model: int) -> dict[str, tuple[str, int]]:
     """Dtype and number of values of what a mixer keeps in float; what follows an axis only while it is there."""
     state, head = kept
@@ -176,17 +199,24 @@ def _ssm_vectors(block: Mapping[str, Any], kept: tuple[int, ...], d_model: int) 
 
 
 def _check_vectors(artifact: Artifact, k: int) -> None:
-    """The float pieces of mixers that level k uses hold what it keeps (rule 3)."""
-    model, used = artifact.edge["model"], artifact.used_names(k)
+    """The float pieces that level k uses hold what its blocks keep, and each block has one bias at most (rule 3)."""
+    model = artifact.edge["model"]
+    by_stem: dict[str, list[TensorInfo]] = {}
+    for name in artifact.used_names(k):
+        by_stem.setdefault(name.rpartition("/")[0], []).append(artifact.tensors[name])
     for block, kept in zip(model["blocks"], artifact.levels[k].allocation, strict=True):
-        if block["kind"] != "ssm":
-            continue
-        for name, (dtype, size) in _ssm_vectors(block, kept, model["d_model"]).items():
+        for name, (dtype, size) in _vectors(block, kept, model["d_model"]).items():
             stem = f"{block['name']}.{name}"
-            found = [artifact.tensors[n] for n in used if n.rpartition("/")[0] == stem]
-            total = sum(t.shape[0] if len(t.shape) == 1 and t.dtype == dtype else _LIMIT for t in found)
+            total = sum(t.shape[0] if _is_vector(t, dtype) else _LIMIT for t in by_stem.get(stem, []))
             if total != size:
                 raise ArtifactError(f"level {k}: the pieces of `{stem}` are not {size} {dtype} values (rule 3)")
+        biases = by_stem.get(f"{block['name']}.bias", [])
+        if len(biases) > 1 or any(not _is_vector(t, "F16") or t.shape != (model["d_model"],) for t in biases):
+            raise ArtifactError(f"level {k}: `{block['name']}.bias` is not one F16 vector (rule 3)")
+
+
+def _is_vector(tensor: TensorInfo, dtype: str) -> bool:
+    return len(tensor.shape) == 1 and tensor.dtype == dtype
 
 
 def _check_runs(artifact: Artifact) -> None:
@@ -203,16 +233,12 @@ def _check_runs(artifact: Artifact) -> None:
     end = max((t.end for t in artifact.tensors.values()), default=0)
     if offset != end:
         raise ArtifactError(f"runs end at {offset}, the tensors at {end} (rule 5.1)")
-    position = 0
-    for tensor in artifact.tensors.values():
-        while position + 1 < len(artifact.runs) and tensor.begin >= artifact.runs[position].end:
-            position += 1
-        run = artifact.runs[position]
+    for name, run in artifact.run_of.items():
+        tensor = artifact.tensors[name]
         if not run.begin <= tensor.begin <= tensor.end <= run.end:
-            raise ArtifactError(f"tensor `{tensor.name}` crosses the end of a run (rule 5.3)")
-        suffix = tensor.name.rpartition("/")[2]
-        if not tensor.name.startswith("pad.") and suffix != str(run.first_level):
-            raise ArtifactError(f"tensor `{tensor.name}` lies in a run of level {run.first_level} (rule 5.3)")
+            raise ArtifactError(f"tensor `{name}` crosses the end of a run (rule 5.3)")
+        if name.rpartition("/")[2] != str(run.first_level) and not name.startswith("pad."):
+            raise ArtifactError(f"tensor `{name}` lies in a run of level {run.first_level} (rule 5.3)")
 
 
 def _check_levels(artifact: Artifact) -> None:
@@ -362,6 +388,7 @@ def _check_coverage(artifact: Artifact, panels: Mapping[str, Any], k: int) -> No
         if name in panels:
             by_weight.setdefault(name.rpartition("/")[0], []).append(panels[name])
     block_bytes = 0
+    _check_groups(model, level.allocation, by_weight)
     expected = {"embed": (model["vocab_size"], model["d_model"])}
     if not model["tied_head"]:
         expected["head"] = expected["embed"]
@@ -386,3 +413,17 @@ def _check_coverage(artifact: Artifact, panels: Mapping[str, Any], k: int) -> No
         raise ArtifactError(f"level {k} has panels of unknown weights: {sorted(by_weight)[:5]} (rule 4.2)")
     if level.block_bytes != block_bytes:
         raise ArtifactError(f"levels[{k}].block_bytes is {level.block_bytes}, panels say {block_bytes} (rule 6.3)")
+    top = artifact.levels[-1].block_bytes
+    if abs(level.rate - (1 - block_bytes / top if top else 0)) > _RATE_TOLERANCE:
+        raise ArtifactError(f"levels[{k}].rate is {level.rate}, its block_bytes give another one (rule 6.3)")
+
+
+def _check_groups(
+    model: Mapping[str, Any], allocation: tuple[tuple[int, ...], ...], by_weight: Mapping[str, list[list[int]]]
+) -> None:
+    """All weights of a block that read the normed residual have one group (rule 4.1): all but the last."""
+    for block, kept in zip(model["blocks"], allocation, strict=True):
+        roles = list(weight_shapes(block, kept, model["d_model"]))[:-1]
+        groups = {box[5] for role in roles for box in by_weight.get(f"{block['name']}.{role}", [])}
+        if len(groups) > 1:
+            raise ArtifactError(f"the weights of `{block['name']}` have the groups {sorted(groups)} (rule 4.1)")

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from edgesdk.errors import HashError
+from edgesdk.errors import ArtifactError, HashError
 from edgesdk.formats.reader import Artifact
+from edgesdk.formats.tiles import TILE_ROWS, packed_bytes
 
 __all__ = ["VerifyReport", "verify_artifact"]
 
@@ -53,12 +54,34 @@ def verify_artifact(path: Path | str, *, min_level: int = 0) -> VerifyReport:
                 )
             n_runs += 1
             n_bytes += run.end - run.begin
-    _check_scales(artifact)
+    _check_panels(artifact)
+    _check_padding(artifact)
     return VerifyReport(artifact.path, len(artifact.levels), available, n_runs, n_bytes)
 
 
-def _check_scales(artifact: Artifact) -> None:
-    """Every scale is finite (rule 4.3)."""
-    for name in artifact.used_names(artifact.n_available_levels - 1):
-        if name in artifact.edge["panels"] and not np.isfinite(artifact.scales(name)).all():
-            raise HashError(f"panel {name} has a scale that is not finite (rule 4.3)")
+def _check_panels(artifact: Artifact) -> None:
+    """Every scale is finite, zeros pad each panel (rule 4.3), and no code of 8 bits is -128 (rule 4.5)."""
+    for name in _present(artifact):
+        box = artifact.edge["panels"].get(name)
+        if box is None:
+            continue
+        rows, columns, bits = box[1] - box[0], box[3] - box[2], box[4]
+        if not np.isfinite(artifact.scales(name)).all():
+            raise ArtifactError(f"panel {name} has a scale that is not finite (rule 4.3)")
+        data = artifact.tensor(name)
+        if data[packed_bytes(rows, columns, bits, box[5]) :].any():
+            raise ArtifactError(f"panel {name} is padded with something else than zeros (rule 4.3)")
+        if bits == 8 and (data[: -(-rows // TILE_ROWS) * TILE_ROWS * columns] == 0x80).any():
+            raise ArtifactError(f"panel {name} has the code -128, expected -127 to 127 (rule 4.5)")
+
+
+def _check_padding(artifact: Artifact) -> None:
+    """Nothing hides between tensors (rule 1.4)."""
+    for name in _present(artifact):
+        if name.startswith("pad.") and artifact.tensor(name).any():
+            raise ArtifactError(f"tensor `{name}` is padding, and not all zeros (rule 1.4)")
+
+
+def _present(artifact: Artifact) -> list[str]:
+    """Names of all tensors of the levels in this file, padding included."""
+    return [name for name, run in artifact.run_of.items() if run.first_level < artifact.n_available_levels]

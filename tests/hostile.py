@@ -1,4 +1,7 @@
-"""Hostile artifacts: one or more for every rule of SPEC.md, made from a good file by one change each."""
+"""Hostile artifacts: one or more for every rule of SPEC.md, made from a good file by one change each.
+
+EXCEPTIONS says which rules no file can break, and why; tests/formats/test_rules.py compares the two with SPEC.md.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,17 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["CASES", "SSM_CASES", "TOKENIZER_CASES", "Hostile", "join", "split"]
+__all__ = [
+    "CASES",
+    "CHAT_CASES",
+    "DATA_CASES",
+    "EXCEPTIONS",
+    "SSM_CASES",
+    "TOKENIZER_CASES",
+    "Hostile",
+    "join",
+    "split",
+]
 
 Header = dict[str, Any]
 
@@ -155,18 +168,101 @@ def _unaligned(outer: Header, _: Header) -> None:
     outer["other/0"] = outer.pop(name)
 
 
-def _table(name: str, dtype: str, index: int, value: int) -> Callable[[bytes], bytes]:
-    """Changes one entry of a tokenizer table, and the hash of its run: only the entry itself is wrong."""
+def _float_padding(outer: Header, _: Header) -> None:
+    name = next(n for n, t in outer.items() if n.startswith("pad.") and t["shape"][0] % 4 == 0)
+    outer[name] |= {"dtype": "F32", "shape": [outer[name]["shape"][0] // 4]}
+
+
+def _wide_bias(outer: Header, _: Header) -> None:
+    tensor = outer["blk.0.attn.bias/0"]
+    tensor["dtype"], tensor["shape"] = "F32", [tensor["shape"][0] // 2]
+
+
+def _groups_of_40(*pieces: str) -> Callable[[Header, Header], None]:
+    """Of query panels: their 64 columns have two groups of 40, or of 32 as before; no byte differs."""
+
+    def change(_: Header, edge: Header) -> None:
+        for piece in pieces:
+            edge["panels"][f"blk.0.attn.q/{piece}"][5] = 40
+
+    return change
+
+
+def _shifted_rows(_: Header, edge: Header) -> None:
+    box = edge["panels"]["blk.0.attn.q/1"]
+    box[:2] = box[0] + 16, box[1] + 16
+
+
+def _many_levels(_: Header, edge: Header) -> None:
+    edge["levels"] = edge["levels"][:1] * 1001
+
+
+def _utf16(good: bytes) -> bytes:
+    outer, edge, data = split(good)
+    outer["__metadata__"]["edge"] = json.dumps(edge)
+    text = json.dumps(outer).encode("utf-16-le")
+    text += " ".encode("utf-16-le") * (-(8 + len(text)) % 4096 // 2)
+    return len(text).to_bytes(8, "little") + text + data
+
+
+def _cut_below_level_0(good: bytes) -> bytes:
+    _, edge, _ = split(good)
+    return good[: edge["levels"][0]["file_bytes"] - 1]
+
+
+def _bytes(name: str, dtype: str, index: int, value: float, *, rehash: bool = True) -> Callable[[bytes], bytes]:
+    """Changes one entry of the first tensor whose name begins so, and the hash of its run: only the entry is wrong."""
 
     def change(good: bytes) -> bytes:
         outer, edge, data = split(good)
-        begin, end = outer[f"tokenizer.{name}/0"]["data_offsets"]
+        begin, end = next(t["data_offsets"] for n, t in outer.items() if n.startswith(name))
         table = np.frombuffer(data[begin:end], dtype).copy()
         table[index] = value
         data = data[:begin] + table.tobytes() + data[end:]
-        for run in edge["runs"]:
+        for run in edge["runs"] if rehash else []:
             run["sha256"] = hashlib.sha256(data[run["begin"] : run["end"]]).hexdigest()
         return join(outer, edge, data)
+
+    return change
+
+
+def _equal_tokens(good: bytes) -> bytes:
+    """65 tokens are the letter a."""
+    outer, edge, data = split(good)
+    tables = {name: outer[f"tokenizer.{name}/0"]["data_offsets"] for name in ("bytes", "offsets", "sorted")}
+    begin, end = tables["bytes"]
+    text = b"a" * 65 + bytes(end - begin - 65)
+    offsets = np.minimum(np.arange(301), 65).astype("<u4")
+    offsets[-1] = end - begin
+    order = sorted(range(300), key=lambda i: text[offsets[i] : offsets[i + 1]])
+    new = {"bytes": text, "offsets": offsets.tobytes(), "sorted": np.array(order, "<u4").tobytes()}
+    for name, content in new.items():
+        begin, end = tables[name]
+        data = data[:begin] + content + data[end:]
+    for run in edge["runs"]:
+        run["sha256"] = hashlib.sha256(data[run["begin"] : run["end"]]).hexdigest()
+    return join(outer, edge, data)
+
+
+def _table(name: str, dtype: str, index: int, value: int) -> Callable[[bytes], bytes]:
+    return _bytes(f"tokenizer.{name}/0", dtype, index, value)
+
+
+def _padded_panel(good: bytes) -> bytes:
+    """Writes behind the codes and scales of a panel that does not fill its last 64 bytes."""
+    outer, edge, _ = split(good)
+    for name, (row, row_end, column, column_end, bits, group, _) in edge["panels"].items():
+        tiles, columns = -(-(row_end - row) // 16), column_end - column
+        size = tiles * (columns * bits * 2 + -(-columns // group) * 32)
+        if size < outer[name]["shape"][0]:
+            return _bytes(name, "u1", size, 1)(good)
+    raise AssertionError("no panel of the file is padded")
+
+
+def _chat(**changes: Any) -> Callable[[Header, Header], None]:
+    def change(_: Header, edge: Header) -> None:
+        for name, value in changes.items():
+            edge["tokenizer"]["chat"][name] = value
 
     return change
 
@@ -196,15 +292,28 @@ CASES = (
     Hostile("unknown dtype", "1.3", _tensor("norm/0", "dtype", "F64")),
     Hostile("shape too large", "1.3", _tensor("norm/0", "shape", [1 << 40, 1 << 40])),
     Hostile("negative shape", "1.3", _tensor("norm/0", "shape", [-64])),
+    Hostile("header in UTF-16", "1.1", raw=_utf16),
+    Hostile("nine dimensions", "1.3", _tensor("norm/0", "shape", [1] * 8 + [64])),
     Hostile("offsets backwards", "1.3", _tensor("norm/0", "data_offsets", [64, 0])),
     Hostile("hole between tensors", "1.4", _gap),
+    Hostile("padding of floats", "1.4", _float_padding),
     Hostile("tensor between two lines", "1.5", _unaligned),
     Hostile("no edge metadata", "1.6", raw=_without_edge),
     Hostile("edge not json", "1.6", raw=_broken_edge),
+    Hostile("deep metadata", "1.6", lambda _, edge: edge["levels"][0].update(gave_up=json.loads("[" * 40 + "]" * 40))),
+    Hostile("no number", "1.6", _edge("levels", 0, "perplexity", value=float("nan"))),
+    Hostile("half of a surrogate pair", "1.6", _edge("model", "name", value="\ud800")),
+    Hostile("version in other digits", "1.7", _edge("format_version", value="\u00b2.0")),
+    Hostile("version without a minor", "1.7", _edge("format_version", value="1")),
     Hostile("no version", "1.7", lambda outer, edge: edge.clear()),
     Hostile("next major version", "1.7", _edge("format_version", value="3.0")),
     Hostile("version not a string", "1.7", _edge("format_version", value=1)),
     Hostile("no blocks", "3", _edge("model", "blocks", value=[])),
+    Hostile("kind that is a list", "3", _edge("model", "blocks", 0, "kind", value=["attention"])),
+    Hostile("two blocks of one name", "3", _edge("model", "blocks", 1, "name", value="blk.0.attn")),
+    Hostile("frequencies too short", "3", _hidden("blk.0.attn.inv_freq/1")),
+    Hostile("bias in other floats", "3", _wide_bias),
+    Hostile("epsilon beyond floats", "3", _edge("model", "norm_eps", value=10**400)),
     Hostile("unknown kind", "3", _edge("model", "blocks", 0, "kind", value="convolution")),
     Hostile("silu without a gate", "3", _edge("model", "blocks", 1, "gated", value=False)),
     Hostile("relu2 with a gate", "3", _edge("model", "blocks", 1, "activation", value="relu2")),
@@ -249,13 +358,17 @@ CASES = (
     Hostile("vocabulary too large", "3", _grow(("model", "vocab_size"), 16)),
     Hostile("columns of half a unit", "4.1", _edge("panels", "blk.0.attn.q/0", 3, value=60)),
     Hostile("no rows", "4.1", _edge("panels", "blk.0.attn.q/0", 1, value=0)),
+    Hostile("pieces with different groups", "4.1", _groups_of_40("0")),
+    Hostile("weights with different groups", "4.1", _groups_of_40("0", "1", "2")),
+    Hostile("rows left out", "4.2", _shifted_rows),
     Hostile("perplexity as text", "6.4", _edge("levels", 0, "perplexity", value="low")),
     Hostile("no runs", "5", _edge("runs", value=[])),
     Hostile("run not page-aligned", "5.1", _grow(("runs", 0, "end"), 64)),
     Hostile("run too long", "5.1", _grow(("runs", -1, "end"), 4096)),
     Hostile("run of unknown level", "5.1", _edge("runs", -1, "last_level", value=99)),
     Hostile("tensor in another level's run", "5.3", _rename),
-    Hostile("hash too short", "5", _edge("runs", 0, "sha256", value="00")),
+    Hostile("hash in capitals", "5.4", _edge("runs", 0, "sha256", value="A" * 64)),
+    Hostile("hash too short", "5.4", _edge("runs", 0, "sha256", value="00")),
     Hostile("allocation of another model", "6.1", _edge("levels", 0, "allocation", value=[])),
     Hostile("allocation off the quantum", "6.1", _edge("levels", 0, "allocation", 0, value=[13, 13])),
     Hostile("allocation shrinks", "6.1", _edge("levels", 1, "allocation", 0, value=[8, 8])),
@@ -264,8 +377,44 @@ CASES = (
     Hostile("rates ascend", "6.3", _edge("levels", 0, "rate", value=0.0)),
     Hostile("top rate not 0", "6.3", _edge("levels", -1, "rate", value=0.01)),
     Hostile("block bytes wrong", "6.3", _grow(("levels", 0, "block_bytes"), 1)),
+    Hostile("rate that the bytes do not give", "6.3", _grow(("levels", 0, "rate"), 0.01)),
+    Hostile("cut below the smallest level", "6.5", raw=_cut_below_level_0),
+    Hostile("more levels than any ladder", "6", _many_levels),
     Hostile("no levels", "6", _edge("levels", value=[])),
 )
+
+# Bytes of the data with a sound header: `verify_artifact` reads them all and refuses them. The engine, which does not
+# before it computes, refuses those whose hash is wrong; the others may say anything, and do no more than that.
+# Made from a model 96 wide, which has panels that need padding.
+DATA_CASES = (
+    Hostile("bytes in padding", "1.4", raw=_bytes("pad.", "u1", 0, 1)),
+    Hostile("infinite scale", "4.3", raw=_bytes("blk.0.attn.q/0", "<f2", -1, float("inf"))),
+    Hostile("scale that is no number", "4.3", raw=_bytes("blk.0.mlp.up/0", "<f2", -1, float("nan"))),
+    Hostile("bytes behind a panel", "4.3", raw=_padded_panel),
+    Hostile("code of -128", "4.5", raw=_bytes("embed/0", "u1", 5, 0x80)),
+    Hostile("bytes of another hash", "5.4", raw=_bytes("blk.0.attn.q/0", "u1", 5, 0x11, rehash=False)),
+)
+
+# Of `tokenizer.chat`, which edge-run reads: made from a file that has it.
+CHAT_CASES = (
+    Hostile("a list of roles", "7", _edge("tokenizer", "chat", value=["user"])),
+    Hostile("no user", "7", _remove("tokenizer", "chat", "user")),
+    Hostile("a user of one string", "7", _chat(user="[user]")),
+    Hostile("a user of three strings", "7", _chat(user=["a", "b", "c"])),
+    Hostile("numbers around an answer", "7", _chat(assistant=[1, 2])),
+    Hostile("no prompt", "7", _remove("tokenizer", "chat", "generation_prompt")),
+    Hostile("a system of nothing", "7", _chat(system=[])),
+    Hostile("roles that are trimmed as text", "7", _chat(trim="user")),
+)
+
+EXCEPTIONS = {
+    "2": "says what words mean",
+    "4.4": "says where codes stand in a panel: any bytes are codes",
+    "5.2": "says what a level uses; other sizes break 6.2, missing tensors 3 and 4.2",
+    "8": "fields for people, but for the version (1.7)",
+    **dict.fromkeys(("9.1", "9.2", "9.3", "9.4", "9.5"), "says what a block computes, of fields of section 3"),
+}
+"""Rules of SPEC.md that no file can break."""
 
 # Of section 7, which the engine checks: the NumPy reader does not read text.
 TOKENIZER_CASES = (
@@ -288,6 +437,7 @@ TOKENIZER_CASES = (
     Hostile("offset beyond the bytes", "7", raw=_table("offsets", "<u4", 300, 1 << 31)),
     Hostile("sorted names no token", "7", raw=_table("sorted", "<u4", 5, 300)),
     Hostile("sorted names a token twice", "7", raw=_table("sorted", "<u4", 5, 0)),
+    Hostile("tokens of the same bytes", "7", raw=_equal_tokens),
     Hostile("unknown kind", "7", raw=_table("kinds", "u1", 3, 7)),
     Hostile("unknown flag", "7", raw=_table("kinds", "u1", 3, 64)),
     Hostile("special token that is not UTF-8", "7", raw=_table("kinds", "u1", 200, 1)),

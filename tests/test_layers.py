@@ -49,7 +49,7 @@ OUTSIDE: dict[str, set[str]] = {
     "edgesdk.serve": {"anyio", "pydantic", "pydantic_core", "starlette", "uvicorn"},
     "edgesdk.targets": {"tomli"},
 }
-EXTRA = {"cloud/evaluate.py": {"edgesdk.device"}}
+EXTRA = {"cloud/chat_template.py": {"edgesdk.device"}, "cloud/evaluate.py": {"edgesdk.device"}}
 
 
 def sources() -> list[tuple[str, Path]]:

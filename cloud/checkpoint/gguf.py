@@ -1,7 +1,7 @@
 """A GGUF file, read as if it were the Hugging Face checkpoint it was converted from.
 
 Tensor names, the configuration and the order of rotary rows are translated back; values are dequantized to float32.
-Sources: the GGUF specification (ggml documentation), and the `gguf` package, which parses and dequantizes.
+Sources: the GGUF specification (ggml documentation), and the `gguf` package, which dequantizes.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from gguf import GGMLQuantizationType, GGUFReader, dequantize
+from gguf import GGMLQuantizationType, dequantize
 from gguf.constants import GGML_QUANT_SIZES
 
 from edgesdk.cloud.checkpoint.checkpoint import Checkpoint, LazyTensor, Source, TokenizerFiles
 from edgesdk.cloud.checkpoint.gguf_config import ROPE_FACTORS, hf_config
+from edgesdk.cloud.checkpoint.gguf_file import GgufTensor, read_gguf
+from edgesdk.cloud.untrusted import malformed
 from edgesdk.errors import ModelError
 
 __all__ = ["open_gguf"]
@@ -38,12 +40,6 @@ _LAYER_NAMES = {
     "ffn_down": "mlp.down_proj",
 }
 _INTERLEAVED = ("llama",)  # architectures whose query and key rows come as (pair, half); others keep (half, pair)
-_TOKENIZER_ARRAYS = (
-    "tokenizer.ggml.tokens",
-    "tokenizer.ggml.token_type",
-    "tokenizer.ggml.merges",
-    "tokenizer.ggml.scores",
-)
 
 
 def open_gguf(path: Path) -> Checkpoint:
@@ -51,15 +47,18 @@ def open_gguf(path: Path) -> Checkpoint:
 
     Raises ModelError for a file that is damaged, split or big-endian, and for an architecture that is not known.
     """
-    reader = _parse(path)
-    metadata = {key: f.contents() for key, f in reader.fields.items() if key not in _TOKENIZER_ARRAYS}
+    file = read_gguf(path)
+    with malformed(f"the metadata of {path}"):
+        return _checkpoint(path, file.metadata, {tensor.name: tensor for tensor in file.tensors})
+
+
+def _checkpoint(path: Path, metadata: Mapping[str, Any], stored: Mapping[str, GgufTensor]) -> Checkpoint:
     if metadata.get("split.count", 1) > 1:
         raise ModelError(
             f"{path} is one of {metadata['split.count']} parts of a model",
             hint="join them first: `llama-gguf-split --merge FIRST_PART OUTPUT`",
         )
-    stored = {t.name: t for t in reader.tensors}
-    config = hf_config(path, metadata, {name: _shape(t) for name, t in stored.items()}, _rope_factors(path, stored))
+    config = hf_config(path, metadata, {name: t.shape for name, t in stored.items()}, _rope_factors(path, stored))
     heads = {}
     if metadata["general.architecture"] in _INTERLEAVED:
         heads = {"attn_q": config["num_attention_heads"], "attn_k": config["num_key_value_heads"]}
@@ -80,19 +79,6 @@ def open_gguf(path: Path) -> Checkpoint:
     )
 
 
-def _parse(path: Path) -> GGUFReader:
-    try:
-        reader = GGUFReader(path)
-    except (ValueError, KeyError, IndexError, OverflowError, OSError) as error:
-        raise ModelError(
-            f"{path} ({path.stat().st_size} bytes) is not a whole GGUF file: {error}",
-            hint="download it again; older GGML files and pickled weights (.bin, .pt) are not read",
-        ) from error
-    if reader.byte_order != "I":
-        raise ModelError(f"{path} is a GGUF file of the other byte order", hint="convert it with gguf-convert-endian")
-    return reader
-
-
 def _hf_name(name: str) -> str:
     """`blk.3.attn_q.weight` -> `model.layers.3.self_attn.q_proj.weight`; a name that is not known stays as it is."""
     if match := re.fullmatch(r"blk\.(\d+)\.(\w+)\.(weight|bias)", name):
@@ -102,22 +88,25 @@ def _hf_name(name: str) -> str:
     return f"{_MODEL_NAMES[stem]}.{kind}" if stem in _MODEL_NAMES else name
 
 
-def _lazy(tensor: Any, heads: int) -> LazyTensor:
+def _lazy(tensor: GgufTensor, heads: int) -> LazyTensor:
     """heads: not 0 for the query and key projections, whose rows come in GGUF's rotary order."""
-    kind = tensor.tensor_type
-    refusal = "" if _can_dequantize(kind) else f"is stored as {kind.name}, which the gguf package cannot dequantize"
-    return LazyTensor(_shape(tensor), kind.name, partial(_read, tensor, heads), refusal)
+    refusal = ""
+    if not _can_dequantize(tensor.kind):
+        refusal = f"is stored as {tensor.kind.name}, which the gguf package cannot dequantize"
+    elif heads and (not tensor.shape or tensor.shape[0] % (2 * heads)):
+        refusal = f"has the shape {tensor.shape}, whose rows are not pairs of {heads} heads"
+    return LazyTensor(tensor.shape, tensor.kind.name, partial(_read, tensor, heads), refusal)
 
 
-def _read(tensor: Any, heads: int) -> torch.Tensor:
-    values = torch.from_numpy(_float32(tensor)).reshape(_shape(tensor))
+def _read(tensor: GgufTensor, heads: int) -> torch.Tensor:
+    values = torch.from_numpy(_float32(tensor)).reshape(tensor.shape)
     return _half_split_order(values, heads) if heads else values
 
 
-def _float32(tensor: Any) -> np.ndarray[Any, np.dtype[np.float32]]:
-    if tensor.tensor_type == GGMLQuantizationType.F64:
+def _float32(tensor: GgufTensor) -> np.ndarray[Any, np.dtype[np.float32]]:
+    if tensor.kind == GGMLQuantizationType.F64:
         return np.array(tensor.data, dtype=np.float32)
-    return np.array(dequantize(np.ascontiguousarray(tensor.data), tensor.tensor_type), dtype=np.float32)
+    return np.array(dequantize(np.ascontiguousarray(tensor.data), tensor.kind), dtype=np.float32)
 
 
 def _half_split_order(values: torch.Tensor, heads: int) -> torch.Tensor:
@@ -129,20 +118,14 @@ def _half_split_order(values: torch.Tensor, heads: int) -> torch.Tensor:
     return pairs.transpose(1, 2).reshape(values.shape).contiguous()
 
 
-def _rope_factors(path: Path, stored: Mapping[str, Any]) -> list[float] | None:
+def _rope_factors(path: Path, stored: Mapping[str, GgufTensor]) -> list[float] | None:
     """Divisors of the rotary frequencies: the converter turns llama3 scaling into this tensor."""
     if ROPE_FACTORS not in stored:
         return None
     tensor = stored[ROPE_FACTORS]
-    if not _can_dequantize(tensor.tensor_type) or len(_shape(tensor)) != 1:
-        raise ModelError(
-            f"{path}: `{ROPE_FACTORS}` is {tensor.tensor_type.name} {_shape(tensor)}, expected a float vector"
-        )
+    if not _can_dequantize(tensor.kind) or len(tensor.shape) != 1:
+        raise ModelError(f"{path}: `{ROPE_FACTORS}` is {tensor.kind.name} {tensor.shape}, expected a float vector")
     return [float(value) for value in _float32(tensor)]
-
-
-def _shape(tensor: Any) -> tuple[int, ...]:
-    return tuple(int(size) for size in reversed(tensor.shape.tolist()))
 
 
 @cache

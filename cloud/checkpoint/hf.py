@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import safetensors
 import torch
 
 from edgesdk.cloud.checkpoint.checkpoint import Checkpoint, LazyTensor, Source, TokenizerFiles
+from edgesdk.cloud.untrusted import malformed, read_json
 from edgesdk.errors import ModelError
 
 __all__ = ["open_directory"]
@@ -22,7 +22,15 @@ _INDEX = "model.safetensors.index.json"
 
 def open_directory(path: Path) -> Checkpoint:
     """Open the model in `path`; headers are read and checked, weights are not. Raises ModelError."""
-    config = _read_json(_present(path / "config.json", "it describes the model"))
+    try:
+        with malformed(f"the model in {path}"):
+            return _open(path)
+    except OSError as error:  # a shard's name that no file can have, for one
+        raise ModelError(f"the model in {path} cannot be read: {str(error)[:300]}") from error
+
+
+def _open(path: Path) -> Checkpoint:
+    config = read_json(_present(path / "config.json", "it describes the model"))
     if method := (config.get("quantization_config") or {}).get("quant_method"):
         raise ModelError(
             f"{path} is already quantized with `{method}`, expected float weights",
@@ -57,7 +65,7 @@ def _open_weights(path: Path) -> tuple[dict[str, LazyTensor], tuple[Path, ...]]:
 
 
 def _open_shards(path: Path) -> tuple[dict[str, LazyTensor], tuple[Path, ...]]:
-    weight_map = _read_json(path / _INDEX).get("weight_map")
+    weight_map = read_json(path / _INDEX).get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(shard, str) for shard in weight_map.values()):
         raise ModelError(f"{path / _INDEX} has no `weight_map` from tensor names to file names")
     shards = sorted(set(weight_map.values()))
@@ -100,8 +108,12 @@ class _Reader:
         self._name = name
 
     def __call__(self) -> torch.Tensor:
-        tensor: torch.Tensor = self._handle.get_tensor(self._name)
-        return tensor.to(torch.float32, copy=True)
+        with malformed(f"tensor `{self._name}`"):
+            try:
+                tensor: torch.Tensor = self._handle.get_tensor(self._name)
+            except (safetensors.SafetensorError, OSError, RuntimeError) as error:  # the file was cut since
+                raise ModelError(f"tensor `{self._name}` cannot be read: {error}") from error
+            return tensor.to(torch.float32, copy=True)
 
 
 def _chat_template(path: Path) -> str | None:
@@ -110,7 +122,7 @@ def _chat_template(path: Path) -> str | None:
         return jinja.read_text(encoding="utf-8")
     if not (path / "tokenizer_config.json").is_file():
         return None
-    template = _read_json(path / "tokenizer_config.json").get("chat_template")
+    template = read_json(path / "tokenizer_config.json").get("chat_template")
     if isinstance(template, list):
         named = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)}
         template = named.get("default")
@@ -125,16 +137,6 @@ def _licence(path: Path) -> str | None:
     front = re.match(r"---\s*\n(.*?)\n---", card.read_text(encoding="utf-8", errors="replace"), re.DOTALL)
     line = front and re.search(r"^license:[ \t]*['\"]?([\w.+-]+)", front.group(1), re.MULTILINE)
     return line.group(1) if line else None
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ModelError(f"{path} is not valid JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise ModelError(f"{path} holds a JSON {type(content).__name__}, expected an object")
-    return content
 
 
 def _present(path: Path, purpose: str) -> Path:

@@ -19,6 +19,7 @@ from edgesdk.cloud.families.nemotron_h import nemotron_h_config
 from edgesdk.cloud.families.phi3 import phi3_config
 from edgesdk.cloud.families.qwen2 import qwen2_config
 from edgesdk.cloud.families.qwen3 import qwen3_config
+from edgesdk.cloud.untrusted import malformed
 from edgesdk.errors import ModelError
 
 if TYPE_CHECKING:  # declarations need no torch
@@ -77,8 +78,9 @@ def load_model(checkpoint: Checkpoint) -> ModelConfig:
     a missing tensor is often there under another name).
     """
     family = find_family(checkpoint.config)
-    config = replace(family.config(checkpoint.config), name=checkpoint.source.name)
-    expected = family.tensors(config)
+    with malformed(f"the configuration in {checkpoint.source.path}"):  # families expect the types of transformers
+        config = replace(family.config(checkpoint.config), name=checkpoint.source.name)
+        expected = family.tensors(config)
     present = [name for name in expected if name in checkpoint.tensors]
     shapes = {name: checkpoint.shape(name) for name in present}
     problems = _listed("missing", (name for name in expected if name not in checkpoint.tensors))

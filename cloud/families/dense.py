@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from edgesdk.cloud.families.blocks import Attention, Block, Mlp, ModelConfig, Source
-from edgesdk.cloud.families.fields import Fields
+from edgesdk.cloud.families.fields import MAX_CONTEXT, MAX_HEAD, MAX_LAYERS, Fields
 from edgesdk.cloud.families.rope import rope_frequencies
 
 __all__ = [
@@ -83,12 +83,12 @@ def read_shape(
     shape = Shape(
         d_model=d_model,
         n_heads=n_heads,
-        head_dim=fields.size("head_dim", head_dim or d_model // n_heads, multiple=_SIZE_MULTIPLE),
+        head_dim=fields.size("head_dim", head_dim or d_model // n_heads, multiple=_SIZE_MULTIPLE, most=MAX_HEAD),
         n_kv_heads=fields.size("num_key_value_heads", n_kv_heads or n_heads),
         width=fields.size("intermediate_size", multiple=_SIZE_MULTIPLE),
         vocab_size=fields.size("vocab_size"),
-        n_layers=fields.size("num_hidden_layers"),
-        max_context=fields.size("max_position_embeddings", max_context),
+        n_layers=fields.size("num_hidden_layers", most=MAX_LAYERS),
+        max_context=fields.size("max_position_embeddings", max_context, most=MAX_CONTEXT),
         norm_eps=fields.positive("rms_norm_eps", norm_eps),
     )
     fields.require(

@@ -8,9 +8,13 @@ from typing import Any, TypeVar
 
 from edgesdk.errors import ModelError
 
-__all__ = ["Fields"]
+__all__ = ["MAX_CONTEXT", "MAX_HEAD", "MAX_LAYERS", "Fields"]
 
 T = TypeVar("T")
+
+# Far above any model: a number in a configuration must not make the compiler allocate or count for long.
+MAX_LAYERS, MAX_HEAD, MAX_CONTEXT = 1 << 12, 1 << 12, 1 << 30
+_MAX_SIZE = 1 << 24  # of everything else (formats/SPEC.md knows no larger axis)
 
 
 class Fields:
@@ -20,11 +24,14 @@ class Fields:
         self.config = config
         self._problems: list[str] = []
 
-    def size(self, name: str, default: int | None = None, *, multiple: int = 1) -> int:
-        """A positive integer that is a multiple of `multiple`; `default` where the field is absent or null."""
+    def size(self, name: str, default: int | None = None, *, multiple: int = 1, most: int = _MAX_SIZE) -> int:
+        """An integer from 1 to `most`, a multiple of `multiple`; `default` where the field is absent or null."""
         value = self._value(name, default)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             self._problems.append(f"{name} is {value!r}, expected a positive integer")
+            return multiple
+        if value > most:
+            self._problems.append(f"{name} is {value}, expected at most {most}")
             return multiple
         if value % multiple:
             self._problems.append(f"{name} is {value}, expected a multiple of {multiple}")

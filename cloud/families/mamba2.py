@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgesdk.cloud.families.blocks import ModelConfig, Ssm
-from edgesdk.cloud.families.fields import Fields
+from edgesdk.cloud.families.fields import MAX_CONTEXT, MAX_HEAD, MAX_LAYERS, Fields
 
 __all__ = ["mamba2_config", "mixer"]
 
 _SIZE_MULTIPLE = 8  # of d_model, a head's channels and the state: columns of a panel and steps of axes (SPEC.md)
-_MAX_CONTEXT = 1 << 20  # a state has no length of its own
+_CONTEXT = 1 << 20  # a state has no length of its own
 _MOST_TAPS = 8  # of the convolution (SPEC.md 3)
 
 
@@ -24,8 +24,8 @@ def mamba2_config(config: Mapping[str, Any]) -> ModelConfig:
     fields = Fields(config)
     d_model = fields.size("hidden_size", multiple=_SIZE_MULTIPLE)
     vocab_size = fields.size("vocab_size")
-    n_layers = fields.size("num_hidden_layers")
-    max_context = fields.size("max_position_embeddings", _MAX_CONTEXT)
+    n_layers = fields.size("num_hidden_layers", most=MAX_LAYERS)
+    max_context = fields.size("max_position_embeddings", _CONTEXT, most=MAX_CONTEXT)
     norm_eps = fields.positive("layer_norm_epsilon", 1e-5)
     fields.choice("hidden_act", ("silu", "swish"))
     names = {"heads": "num_heads", "head_dim": "head_dim", "state": "state_size", "groups": "n_groups"}
@@ -76,8 +76,8 @@ def mixer(
     bias, conv_bias: the fields that say whether projections and convolution have biases
     """
     n_heads = fields.size(names["heads"])
-    head_dim = fields.size(names["head_dim"], multiple=_SIZE_MULTIPLE)
-    state_size = fields.size(names["state"], multiple=_SIZE_MULTIPLE)
+    head_dim = fields.size(names["head_dim"], multiple=_SIZE_MULTIPLE, most=MAX_HEAD)
+    state_size = fields.size(names["state"], multiple=_SIZE_MULTIPLE, most=MAX_HEAD)
     n_groups = fields.size(names["groups"], 1)
     taps = fields.size(names.get("conv", "conv_kernel"), 4)
     fields.require(n_heads % n_groups == 0, f"{names['groups']} ({n_groups}) does not divide the {n_heads} heads")

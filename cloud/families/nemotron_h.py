@@ -12,7 +12,7 @@ from typing import Any
 
 from edgesdk.cloud.families.blocks import Attention, Block, Mlp, ModelConfig
 from edgesdk.cloud.families.dense import projections
-from edgesdk.cloud.families.fields import Fields
+from edgesdk.cloud.families.fields import MAX_CONTEXT, MAX_HEAD, MAX_LAYERS, Fields
 from edgesdk.cloud.families.mamba2 import mixer
 
 __all__ = ["nemotron_h_config"]
@@ -34,11 +34,11 @@ def nemotron_h_config(config: Mapping[str, Any]) -> ModelConfig:
     fields = Fields(config)
     d_model = fields.size("hidden_size", multiple=_SIZE_MULTIPLE)
     n_heads = fields.size("num_attention_heads")
-    head_dim = fields.size("head_dim", 128, multiple=_SIZE_MULTIPLE)
+    head_dim = fields.size("head_dim", 128, multiple=_SIZE_MULTIPLE, most=MAX_HEAD)
     n_kv_heads = fields.size("num_key_value_heads", n_heads)
     width = fields.size("intermediate_size", multiple=_SIZE_MULTIPLE)
     vocab_size = fields.size("vocab_size")
-    max_context = fields.size("max_position_embeddings", 4096)
+    max_context = fields.size("max_position_embeddings", 4096, most=MAX_CONTEXT)
     norm_eps = fields.positive("layer_norm_epsilon", 1e-5)
     fields.require(
         n_heads % n_kv_heads == 0, f"num_key_value_heads ({n_kv_heads}) does not divide num_attention_heads ({n_heads})"
@@ -81,6 +81,7 @@ def _kinds(fields: Fields) -> list[str]:
     """The kind of each layer, from a list of names or from a pattern of letters (`M-M*`)."""
     listed = next((fields.config[n] for n in ("layers_block_type", "layer_types") if fields.config.get(n)), None)
     names = list(listed or fields.config.get("hybrid_override_pattern") or ())
+    fields.require(len(names) <= MAX_LAYERS, f"there are {len(names)} layers, expected at most {MAX_LAYERS}")
     known = _KINDS if listed else _LETTERS
     unknown = sorted({str(name) for name in names if name not in known})
     fields.require(not unknown, f"layers of type {', '.join(unknown)} are not known, expected {', '.join(known)}")

@@ -432,10 +432,7 @@ edge_status edge_text_push(edge_text* text, int32_t token, edge_text_piece* out)
 }
 
 edge_status edge_text_finish(edge_text* text, edge_text_piece* out) {
-    return write_piece(text, out, [](edge::TextStream& stream, std::string& shown) {
-        stream.finish(shown);
-        return false;
-    });
+    return write_piece(text, out, [](edge::TextStream& stream, std::string& shown) { return stream.finish(shown); });
 }
 
 edge_status edge_session_generate(edge_session* session, const int32_t* prompt, size_t n_prompt, int32_t max_tokens,

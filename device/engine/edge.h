@@ -202,7 +202,8 @@ EDGE_API int32_t edge_n_ops(void);
 EDGE_API edge_status edge_session_op_time(const edge_session* session, int32_t index, edge_op_time* out);
 
 /* What edge_session_generate does with tokens, for callers that sample them one by one. Push no end token.
- * edge_text_finish gives what is left when the answer ended without a stop string. */
+ * edge_text_finish gives what is left when the answer ended without a stop string (or with one that ends in the U+FFFD of half
+ * a character: it says so in `stopped`). */
 EDGE_API edge_status edge_text_open(edge_model* model, const char* const* stop, size_t n_stop, edge_text** out);
 EDGE_API void edge_text_close(edge_text* text);
 EDGE_API edge_status edge_text_push(edge_text* text, int32_t token, edge_text_piece* out);

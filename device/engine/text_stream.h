@@ -23,11 +23,13 @@ public:
         return filter_.push(text, shown);
     }
 
-    // The end without a stop string: appends what was held back.
-    void finish(std::string& shown) {
+    // The end of the tokens: appends what was held back. True: half a character became U+FFFD, and that ended a stop string.
+    bool finish(std::string& shown) {
         std::string text;
         decoder_.finish(text);
-        if (!filter_.push(text, shown)) filter_.finish(shown);
+        if (filter_.push(text, shown)) return true;
+        filter_.finish(shown);
+        return false;
     }
 
     size_t n_held_bytes() const { return filter_.n_held_bytes(); }

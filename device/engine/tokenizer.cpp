@@ -9,6 +9,7 @@ namespace edge {
 namespace {
 
 constexpr std::string_view kSpaceMark = "\xE2\x96\x81";  // U+2581
+constexpr size_t kMaxEqual = 64;  // tokens with the same bytes: a search looks at each of them
 
 std::string entry(const char* table, size_t index) { return std::string("tokenizer.") + table + "[" + std::to_string(index) + "]"; }
 
@@ -78,12 +79,18 @@ void Tokenizer::check_offsets() const {
 // Strictly ascending by (bytes, id): with as many entries as tokens, all in range, it is a permutation.
 void Tokenizer::check_order() const {
     const std::span<const uint32_t> sorted = tables_.sorted;
+    size_t n_equal = 1;
     for (size_t i = 0; i < sorted.size(); ++i) {
         if (sorted[i] >= description_.n_tokens) check_id(entry("sorted", i), sorted[i], description_.n_tokens);
         if (i == 0) continue;
         const int order = token(sorted[i - 1]).compare(token(sorted[i]));
         if (order > 0 || (order == 0 && sorted[i - 1] >= sorted[i])) {
             throw ArtifactError(entry("sorted", i) + " is not behind the one before it (section 7)");
+        }
+        n_equal = order == 0 && !token(sorted[i]).empty() ? n_equal + 1 : 1;
+        if (n_equal > kMaxEqual) {
+            throw ArtifactError("more than " + std::to_string(kMaxEqual) + " tokens have the bytes of token " +
+                                std::to_string(sorted[i]) + " (section 7)");
         }
     }
 }
@@ -171,15 +178,19 @@ const Merge* Tokenizer::find_merge(uint32_t left, uint32_t right) const {
     return nullptr;
 }
 
-// Narrows the range of tokens that begin like `text`, byte by byte.
-int32_t Tokenizer::longest_added(std::string_view text, bool normalized) const {
+// Narrows the range of tokens that begin like `text`, byte by byte. `n_bytes`: of the token that is returned, 1 at least, also
+// when the tables change meanwhile.
+int32_t Tokenizer::longest_added(std::string_view text, bool normalized, size_t& n_bytes) const {
     int32_t best = -1;
     auto begin = tables_.sorted.begin(), end = tables_.sorted.end();
     for (size_t depth = 0; begin != end; ++depth) {
         for (; begin != end && token(*begin).size() == depth; ++begin) {
             const TokenKind k = kind(*begin);
             const bool added = k == kSpecial || k == kUserDefined;
-            if (added && has_flag(*begin, kNormalized) == normalized) best = static_cast<int32_t>(*begin);
+            if (added && depth > 0 && has_flag(*begin, kNormalized) == normalized) {
+                best = static_cast<int32_t>(*begin);
+                n_bytes = depth;
+            }
         }
         if (depth == text.size()) break;
         const auto byte_at = [&](uint32_t id) {
@@ -205,10 +216,10 @@ Tokenizer::AddedMatch Tokenizer::find_added(std::string_view text, size_t from, 
         const size_t bit = static_cast<size_t>(static_cast<uint8_t>(rest[0])) << 8 |
                            (rest.size() > 1 ? static_cast<uint8_t>(rest[1]) : 0);
         if ((pairs_[normalized][bit / 64] >> bit % 64 & 1) == 0) continue;
-        const int32_t id = longest_added(rest, normalized);
+        size_t n_bytes = 0;
+        const int32_t id = longest_added(rest, normalized, n_bytes);
         if (id < 0) continue;
-        const size_t end = text.size() - rest.size() + token(static_cast<uint32_t>(id)).size();
-        return {begin, end, static_cast<uint32_t>(id)};
+        return {begin, text.size() - rest.size() + n_bytes, static_cast<uint32_t>(id)};
     }
     return {std::string_view::npos, std::string_view::npos, 0};
 }

@@ -113,7 +113,7 @@ private:
     void check_merges() const;
     void index_tokens();
     int32_t search_sorted(std::string_view text) const;
-    int32_t longest_added(std::string_view text, bool normalized) const;
+    int32_t longest_added(std::string_view text, bool normalized, size_t& n_bytes) const;
     void note_added(uint32_t id);
 
     TokenizerTables tables_;

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from edgesdk.cloud.chat_template import compile_chat, render_compiled
@@ -84,3 +86,22 @@ def test_template_that_refuses_system_messages() -> None:
 )
 def test_what_plain_strings_cannot_say_is_none(template: str) -> None:
     assert compile_chat(template, "<s>", "</s>") is None
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+        "{% set ns = namespace(t='x') %}{% for i in range(60) %}{% set ns.t = ns.t ~ ns.t %}{% endfor %}{{ ns.t }}",
+        "{{ 'x' * 4000000000 }}",
+        "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+        "{{ " + "(" * 5000 + ")" * 5000 + " }}",
+        "x" * (1 << 19),
+    ],
+    ids=["loops", "doubling", "repetition", "recursion", "nesting", "length"],
+)
+def test_a_template_that_never_ends_is_given_up(template: str) -> None:
+    """A checkpoint's template is as hostile as an artifact's."""
+    start = time.monotonic()
+    assert compile_chat(template, "<s>", "</s>") is None
+    assert time.monotonic() - start < 10

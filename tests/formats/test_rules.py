@@ -7,13 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hostile import CASES, SSM_CASES, Hostile
+from hostile import CASES, CHAT_CASES, DATA_CASES, EXCEPTIONS, SSM_CASES, TOKENIZER_CASES, Hostile
 from tiny_model import mix_bits, nested_ladder, tiny_config, tiny_ssm_config, write_random_artifact
 
 from edgesdk.errors import ArtifactError, HashError, TruncatedError, UsageError
 from edgesdk.formats import Artifact, verify_artifact
 from edgesdk.formats.axes import frequency_order, head_order
 from edgesdk.formats.tiles import PANEL_BITS, code_values, pack_panel, unpack_panel
+
+SPEC = Path(__file__).parents[2] / "formats" / "SPEC.md"
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +49,38 @@ def test_a_hostile_file_with_mixers_is_refused(case: Hostile, good_ssm: Path, tm
     path.write_bytes(case.make(good_ssm.read_bytes()))
     with pytest.raises(ArtifactError, match=rf"rule {re.escape(case.rule)}"):
         Artifact.open(path)
+
+
+@pytest.fixture(scope="module")
+def good_wide(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    path = tmp_path_factory.mktemp("rules") / "wide.edge"
+    config = tiny_config(d_model=96)
+    write_random_artifact(path, config, nested_ladder(config))
+    verify_artifact(path)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("case", DATA_CASES, ids=lambda case: case.name.replace(" ", "-"))
+def test_hostile_data_is_found(case: Hostile, good_wide: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "hostile.edge"
+    path.write_bytes(case.make(good_wide))
+    Artifact.open(path)
+    with pytest.raises(ArtifactError, match="SHA-256" if case.rule == "5.4" else rf"rule {re.escape(case.rule)}"):
+        verify_artifact(path)
+
+
+def test_every_rule_has_a_hostile_file() -> None:
+    """Numbered rules, and sections that have none, as SPEC.md writes them today."""
+    rules: set[str] = set()
+    for section in re.split(r"^## ", SPEC.read_text("utf-8"), flags=re.MULTILINE)[1:]:
+        number = section.partition(".")[0]
+        numbered = re.findall(r"^(\d+)\. ", section.partition("\n")[2], re.MULTILINE)
+        rules |= {f"{number}.{n}" for n in numbered} or {number}
+    assert {"1.1", "4.3", "6.5", "7", "9.5"} <= rules
+    broken = {case.rule for case in (*CASES, *CHAT_CASES, *DATA_CASES, *SSM_CASES, *TOKENIZER_CASES)}
+    assert rules - broken == set(EXCEPTIONS), "a rule without a hostile file, or an exception that is none"
+    sections = {rule.partition(".")[0] for rule in rules}
+    assert broken <= rules | sections, "a hostile file for a rule that SPEC.md does not have"
 
 
 def test_the_good_file_passes_and_safetensors_reads_it(good: Path) -> None:

@@ -1,5 +1,4 @@
 // generate and chat.
-#include <algorithm>
 #include <chrono>
 #include <csignal>
 #include <cstdio>
@@ -7,6 +6,7 @@
 #include <iterator>
 #include <nlohmann/json.hpp>
 
+#include "chat_format.h"
 #include "program.h"
 
 namespace edge::run {
@@ -39,60 +39,6 @@ int32_t take_text(const char* utf8, size_t n_bytes, void* user) {
 }
 
 double seconds(Clock::duration duration) { return std::chrono::duration<double>(duration).count(); }
-
-std::string trimmed(const std::string& text) {
-    constexpr const char* kSpace = " \t\r\n\f\v";
-    const size_t begin = text.find_first_not_of(kSpace);
-    return begin == std::string::npos ? "" : text.substr(begin, text.find_last_not_of(kSpace) - begin + 1);
-}
-
-// Writes conversations as the header's `tokenizer.chat` says (formats/SPEC.md section 7).
-class ChatFormat {
-public:
-    explicit ChatFormat(const ModelHandle& model) {
-        size_t n_bytes = 0;
-        const char* metadata = edge_model_metadata(model.get(), &n_bytes);
-        const Json edge = Json::parse(metadata, metadata + n_bytes);
-        chat_ = edge.at("tokenizer").value("chat", Json());
-        if (!chat_.is_object()) {
-            throw Failure("this artifact has no chat format for native programs: its template cannot be written as prefixes and "
-                          "suffixes\nhint: use `edgesdk chat`, which renders the template itself, or `edge-run generate`");
-        }
-    }
-
-    std::string begin(const std::string& system) const {
-        if (system.empty()) return text("default_system");
-        if (!chat_.contains("system") || chat_["system"].is_null()) {
-            throw Failure("this model's chat format takes no system message\nhint: leave --system out");
-        }
-        return wrapped("system", system, "");
-    }
-
-    std::string user(const std::string& content, bool after_system) const {
-        return wrapped("user", content, after_system ? "user_after_system" : "") + text("generation_prompt");
-    }
-
-    // What a turn adds to the conversation once it is complete.
-    std::string turn(const std::string& user, const std::string& assistant, bool after_system) const {
-        return wrapped("user", user, after_system ? "user_after_system" : "") + wrapped("assistant", assistant, "");
-    }
-
-private:
-    std::string text(const char* key) const {
-        const auto found = chat_.find(key);
-        return found != chat_.end() && found->is_string() ? found->get<std::string>() : "";
-    }
-
-    std::string wrapped(const char* role, const std::string& content, const char* other_prefix) const {
-        const auto pair = chat_.at(role).get<std::vector<std::string>>();
-        const Json trim = chat_.value("trim", Json::array());
-        const bool cut = std::find(trim.begin(), trim.end(), role) != trim.end();
-        const bool other = *other_prefix && chat_.contains(other_prefix) && chat_[other_prefix].is_string();
-        return (other ? text(other_prefix) : pair.at(0)) + (cut ? trimmed(content) : content) + pair.at(1);
-    }
-
-    Json chat_;
-};
 
 Json served(const ModelHandle& model) {
     edge_level_info info{};
@@ -147,7 +93,9 @@ int run_generate(const Options& options) {
 
 int run_chat(const Options& options) {
     const ModelHandle model = load_model(options);
-    const ChatFormat format(model);
+    size_t n_bytes = 0;
+    const char* metadata = edge_model_metadata(model.get(), &n_bytes);
+    const ChatFormat format({metadata, n_bytes});
     const SessionHandle session = open_session(model, options.sampling);
     std::string conversation = format.begin(options.system);
     bool after_system = !options.system.empty();
