@@ -78,6 +78,7 @@ class Format:
 FORMATS = (
     Format("hf", ("float",)),
     Format("gguf", ("q4_0", "q8_0", "float")),
+    Format("onnx", ("int4", "int4-qdq", "float")),
 )
 
 

@@ -1,0 +1,68 @@
+"""Uniform grids for blocks of columns, as runtimes know them: value = (code - zero) * scale."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgesdk.formats.exports.natural import Floats
+
+__all__ = ["Blocks", "eight_bits", "four_bits"]
+
+_SHRINKS = (1.0, 0.95, 0.9, 0.85)  # of a block's range: large values are clipped where that lowers the squared error
+_ROWS = 2048  # that are worked on at once
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """codes (rows, n_blocks, block) uint8, scales (rows, n_blocks) float32, zeros (rows, n_blocks) uint8.
+
+    Columns that the weight lacks have the code of 0.
+    """
+
+    codes: NDArray[np.uint8]
+    scales: Floats
+    zeros: NDArray[np.uint8]
+
+    def values(self) -> Floats:
+        """What the codes stand for, (rows, n_blocks * block)."""
+        wide = (self.codes.astype(np.float32) - self.zeros[..., None]) * self.scales[..., None]
+        return wide.reshape(len(wide), -1)
+
+
+def four_bits(weight: Floats, block: int) -> Blocks:
+    """The grid of 16 steps with a zero of its own for each block that has the least squared error of a few."""
+    parts = [_four_bits(_blocks(weight[begin : begin + _ROWS], block)) for begin in range(0, len(weight), _ROWS)]
+    return Blocks(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("codes", "scales", "zeros")))
+
+
+def eight_bits(weight: Floats, block: int) -> Blocks:
+    """A grid of 255 steps around 128."""
+    x = _blocks(weight, block)
+    scales = np.maximum(np.abs(x).max(-1), np.float32(1e-12)) / np.float32(127)
+    codes = (np.rint(x / scales[..., None]) + 128).astype(np.uint8)
+    return Blocks(codes, scales, np.full(scales.shape, 128, np.uint8))
+
+
+def _blocks(weight: Floats, block: int) -> Floats:
+    """(rows, columns) -> (rows, n_blocks, block), filled up with zeros."""
+    rows, columns = weight.shape
+    padded = np.pad(weight, ((0, 0), (0, -columns % block)))
+    return padded.reshape(rows, -1, block)
+
+
+def _four_bits(x: Floats) -> Blocks:
+    low, high = np.minimum(x.min(-1), 0), np.maximum(x.max(-1), 0)
+    codes, best = np.zeros(x.shape, np.uint8), np.full(low.shape, np.inf, np.float32)
+    scales, zeros = np.ones(low.shape, np.float32), np.zeros(low.shape, np.uint8)
+    for shrink in _SHRINKS:
+        scale = np.maximum((high - low) * np.float32(shrink / 15), np.float32(1e-12))
+        zero = np.clip(np.rint(-low * np.float32(shrink) / scale), 0, 15)
+        code = np.clip(np.rint(x / scale[..., None]) + zero[..., None], 0, 15)
+        error = np.square((code - zero[..., None]) * scale[..., None] - x).sum(-1)
+        better = error < best
+        codes[better] = code[better].astype(np.uint8)
+        scales[better], zeros[better], best[better] = scale[better], zero[better].astype(np.uint8), error[better]
+    return Blocks(codes, scales, zeros)
