@@ -20,6 +20,7 @@ from edgesdk.cloud.workdir import as_tensor
 from edgesdk.errors import UsageError
 from edgesdk.formats import Artifact
 from edgesdk.formats.exports import (
+    DEFAULT_OPSET,
     Agreement,
     ExportRequest,
     compare,
@@ -30,7 +31,6 @@ from edgesdk.formats.exports import (
 from edgesdk.formats.exports.natural import Floats, natural_block
 
 __all__ = [
-    "DEFAULT_OPSET",
     "Exported",
     "export_level",
     "level_decoder",
@@ -39,7 +39,6 @@ __all__ = [
     "reference_logits",
 ]
 
-DEFAULT_OPSET = 21
 CHECK_PROMPT = "The capital of France is"
 CHECK_TEXT = """The lighthouse keeper wrote down the weather every morning. On the third of March there was fog until
 noon, then a light wind from the west; two ships passed, and one of them answered the lamp. He cleaned the lens, counted
@@ -110,6 +109,8 @@ def export_level(
         lambda fused: BufferedDecoder(model, context, fused=fused).eval(),
         lambda place: FunctionalDecoder(model, context, place=place).eval(),
     )
+    if check:
+        found.require_runtime()
     with new_folder(out) as folder:
         remarks = found.write(request, folder)
         agreement = None

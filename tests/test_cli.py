@@ -293,7 +293,7 @@ def test_export_writes_the_level_that_is_meant(tiny, tmp_path, capsys):
         out = tmp_path / str(i)
         assert main(["export", str(tiny), "--to", "gguf", "-o", str(out), "--json", *options]) == 0
         printed = json.loads(capsys.readouterr().out)
-        assert (printed["level"], printed["format"], printed["weights"]) == (level, "gguf", "q4_0")
+        assert (printed["level"], printed["format"], printed["weights"]) == (level, "gguf", "iq4_nl")
         assert printed["n_bytes"] == (out / "model.gguf").stat().st_size
         assert printed["check"] is None
 

@@ -1,8 +1,9 @@
 """Levels for other runtimes: FORMATS is the list of them, one file each beside this one.
 
-A format is a module with two functions; what it needs of other packages it imports inside of them:
+A format is a module with three functions; what it needs of other packages it imports inside of them:
     write(request, folder)                writes its files into an empty folder, and says what is worth a remark
-    open_runtime(request, folder)         opens what it wrote in the runtime that it is for
+    require_runtime()                     raises where the runtime that they are for is not there
+    open_runtime(request, folder)         opens them in it
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from edgesdk.formats.exports.level_model import LevelModel, open_level_model
 from edgesdk.formats.exports.output import new_folder
 
 __all__ = [
+    "DEFAULT_OPSET",
     "FORMATS",
     "Agreement",
     "ExportRequest",
@@ -30,6 +32,10 @@ __all__ = [
     "new_folder",
     "open_level_model",
 ]
+
+
+DEFAULT_OPSET = 21
+"""Of ONNX: the first with blocks of 4 bits."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +71,12 @@ class Format:
         remarks: list[str] = self._module.write(request, folder)
         return remarks
 
+    def require_runtime(self) -> None:
+        """Raises MissingExtraError, or EdgeError, where exports cannot be run here."""
+        self._module.require_runtime()
+
     def open_runtime(self, request: ExportRequest, folder: Path) -> Runtime:
-        """Opens what `write` wrote. Raises MissingExtraError, and EdgeError where the runtime is not found."""
+        """Opens what `write` wrote. Raises as `require_runtime` does, and EdgeError for what the runtime refuses."""
         runtime: Runtime = self._module.open_runtime(request, folder)
         return runtime
 
@@ -77,8 +87,9 @@ class Format:
 
 FORMATS = (
     Format("hf", ("float",)),
-    Format("gguf", ("q4_0", "q8_0", "float")),
-    Format("onnx", ("int4", "int4-qdq", "float")),
+    Format("gguf", ("iq4_nl", "q4_0", "q8_0", "float")),
+    Format("executorch", ("8da4w", "8da8w", "float")),
+    Format("onnx", ("int4", "int8", "int4-qdq", "float")),
 )
 
 

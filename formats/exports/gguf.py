@@ -7,33 +7,35 @@ are written at full size, with zeros for what the level gave up.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from edgesdk.formats.exports.blockwise import on_table
 from edgesdk.formats.exports.gguf_tokenizer import add_tokenizer
 from edgesdk.formats.exports.level_model import LevelModel, full_heads, geometric_theta
+from edgesdk.formats.exports.llama_cpp import open_llama_cpp, require_llama_cpp
 from edgesdk.formats.exports.natural import Floats
 from edgesdk.formats.exports.output import optional
 
 if TYPE_CHECKING:
     from edgesdk.formats.exports import ExportRequest, Runtime
 
-__all__ = ["FILE", "open_runtime", "write"]
+__all__ = ["FILE", "open_runtime", "require_runtime", "write"]
 
 FILE = "model.gguf"
 
 _ATTENTION = {"q": "attn_q", "k": "attn_k", "v": "attn_v", "o": "attn_output"}
 _MLP = {"gate": "ffn_gate", "up": "ffn_up", "down": "ffn_down"}
 _EMPTY_WIDTH = 32  # of an MLP that the level drops: deci leaves a layer without MLP out, attention and all
-_FALLBACK = {"q4_0": "Q8_0", "q8_0": "F16", "float": "F32"}
-_BLOCK = 32  # columns of a block of Q4_0 and Q8_0
+_BLOCK = 32  # columns of a block of IQ4_NL, Q4_0 and Q8_0
 
 
 def write(request: ExportRequest, folder: Path) -> list[str]:
-    """model.gguf: matrices as Q4_0 (embedding and head Q8_0), all as Q8_0, or as F32; vectors are F32."""
+    """model.gguf: matrices as IQ4_NL or Q4_0 (embedding and head Q8_0), all as Q8_0, or as F32; vectors are F32."""
     gguf = optional("gguf", "gguf")
     model = request.model
     alike = len({sizes.width for sizes in model.layers}) == 1 and all(
@@ -53,10 +55,13 @@ def write(request: ExportRequest, folder: Path) -> list[str]:
     return remarks + _kept_full(model)
 
 
+def require_runtime() -> None:
+    """Raises EdgeError where no built llama.cpp is named."""
+    require_llama_cpp()
+
+
 def open_runtime(request: ExportRequest, folder: Path) -> Runtime:
     """llama.cpp itself: see llama_cpp.py."""
-    from edgesdk.formats.exports.llama_cpp import open_llama_cpp
-
     return open_llama_cpp(folder / FILE, request.model.vocab_size, request.context)
 
 
@@ -84,7 +89,12 @@ def _kept_full(model: LevelModel) -> list[str]:
 def _add_sizes(gguf: Any, writer: Any, request: ExportRequest, alike: bool, theta: float | None) -> None:
     model = request.model
     types = gguf.LlamaFileType
-    kinds = {"q4_0": types.MOSTLY_Q4_0, "q8_0": types.MOSTLY_Q8_0, "float": types.ALL_F32}
+    kinds = {
+        "iq4_nl": types.MOSTLY_IQ4_NL,
+        "q4_0": types.MOSTLY_Q4_0,
+        "q8_0": types.MOSTLY_Q8_0,
+        "float": types.ALL_F32,
+    }
     writer.add_name(f"{model.name} level {model.level.index}")
     writer.add_file_type(kinds[request.weights])
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
@@ -158,15 +168,22 @@ class _Tensors:
 
     def _matrix(self, name: str, values: Floats, *, whole: bool = False) -> None:
         """whole: embedding and head, which lose more by 4 bits; so does what has columns for no block of 32."""
-        kind = self._weights.upper() if self._weights != "float" else "F32"
-        kind = _FALLBACK[self._weights] if whole and kind == "Q4_0" else kind
-        kind = "F16" if kind in ("Q4_0", "Q8_0") and values.shape[1] % _BLOCK else kind
+        kind = "F32" if self._weights == "float" else "Q8_0" if whole else self._weights.upper()
+        kind = "F16" if kind != "F32" and values.shape[1] % _BLOCK else kind
         values = np.ascontiguousarray(values, np.float32)
         if kind == "F32":
             self._writer.add_tensor(name, values)
             return
-        target = self._gguf.GGMLQuantizationType[kind]
-        self._writer.add_tensor(name, self._gguf.quants.quantize(values, target), raw_dtype=target)
+        target, quants = self._gguf.GGMLQuantizationType[kind], self._gguf.quants
+        data = _nonlinear(values, quants.IQ4_NL.kvalues) if kind == "IQ4_NL" else quants.quantize(values, target)
+        self._writer.add_tensor(name, data, raw_dtype=target)
+
+
+def _nonlinear(values: Floats, table: Sequence[int]) -> NDArray[np.uint8]:
+    """IQ4_NL: per block the scale, then bytes with a code of the first half low and one of the second half high."""
+    codes, scales = on_table(values, np.array(table, np.float32), _BLOCK)
+    packed = codes[..., : _BLOCK // 2] | codes[..., _BLOCK // 2 :] << np.uint8(4)
+    return np.concatenate([scales[..., None].view(np.uint8), packed], axis=-1).reshape(len(values), -1)
 
 
 def _interleaved(values: Floats) -> Floats:

@@ -21,7 +21,7 @@ from edgesdk.formats.exports.output import optional
 if TYPE_CHECKING:
     from edgesdk.formats.exports import ExportRequest, Runtime
 
-__all__ = ["open_runtime", "write"]
+__all__ = ["open_runtime", "require_runtime", "write"]
 
 _FILE = "modeling_edge_level.py"
 _ATTENTION = {role: f"self_attn.{role}_proj" for role in "qkvo"}
@@ -39,7 +39,7 @@ def write(request: ExportRequest, folder: Path) -> list[str]:
     config = _config(model, tensors) | (_llama_fields(tensors, theta) if plain else _own_fields(model, tensors))
     _write_json(folder / "config.json", config)
     ids = {name: value for name, value in _special_ids(model).items() if value is not None}
-    _write_json(folder / "generation_config.json", {"_from_model_config": True, **ids})
+    _write_json(folder / "generation_config.json", ids)
     write_tokenizer(request, folder)
     if plain:
         return []
@@ -61,6 +61,11 @@ def write_tokenizer(request: ExportRequest, folder: Path) -> None:
     if request.chat_template is not None:
         config["chat_template"] = request.chat_template
     _write_json(folder / "tokenizer_config.json", config)
+
+
+def require_runtime() -> None:
+    """Raises MissingExtraError where transformers is not installed."""
+    optional("transformers", "hf")
 
 
 def open_runtime(request: ExportRequest, folder: Path) -> Runtime:

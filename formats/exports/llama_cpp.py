@@ -14,7 +14,7 @@ import numpy as np
 from edgesdk.errors import EdgeError
 from edgesdk.formats.exports.natural import Floats
 
-__all__ = ["VARIABLE", "find_llama_cpp", "open_llama_cpp"]
+__all__ = ["VARIABLE", "find_llama_cpp", "open_llama_cpp", "require_llama_cpp"]
 
 VARIABLE = "LLAMA_CPP"
 _SOURCE = Path(__file__).with_name("llama_logits.cpp")
@@ -30,14 +30,19 @@ def find_llama_cpp() -> Path | None:
     return tree if (tree / "include" / "llama.h").is_file() and _libraries(tree) else None
 
 
-def open_llama_cpp(path: Path, vocab_size: int, context: int) -> LlamaCpp:
-    """Loads a GGUF file, on one thread. Raises EdgeError where there is no llama.cpp, or it does not take the file."""
+def require_llama_cpp() -> Path:
+    """The tree; raises EdgeError where there is none."""
     tree = find_llama_cpp()
     if tree is None:
         found = os.environ.get(VARIABLE)
         what = f"`{found}` has none" if found else f"{VARIABLE} is not set"
         raise EdgeError(f"checking a GGUF file needs a built llama.cpp: {what}", hint=_HINT)
-    return LlamaCpp(_program(tree), path, vocab_size, context)
+    return tree
+
+
+def open_llama_cpp(path: Path, vocab_size: int, context: int) -> LlamaCpp:
+    """Loads a GGUF file, on one thread. Raises EdgeError where there is no llama.cpp, or it does not compile."""
+    return LlamaCpp(_program(require_llama_cpp()), path, vocab_size, context)
 
 
 class LlamaCpp:

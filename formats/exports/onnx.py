@@ -1,7 +1,7 @@
 """An ONNX model with keys and values as inputs and outputs, named as onnxruntime-genai does, and genai_config.json.
 
-`float` and `int4-qdq` are made of standard operators alone (opset 21 has blocks of 4 bits); `int4` uses onnxruntime's
-own MatMulNBits and GroupQueryAttention. Sources: the ONNX operators, onnxruntime's contributed operators.
+`float` and `int4-qdq` are made of standard operators alone (opset 21 has blocks of 4 bits); `int4` and `int8` use
+onnxruntime's own MatMulNBits and GroupQueryAttention. Sources: the ONNX operators, onnxruntime's contributed operators.
 All layers share one head size in the caches, the largest of the level: heads that are smaller are filled up with zeros
 as they are stored, while their weights keep their own size.
 """
@@ -25,7 +25,7 @@ from edgesdk.formats.exports.output import optional
 if TYPE_CHECKING:
     from edgesdk.formats.exports import ExportRequest, Runtime
 
-__all__ = ["FILE", "open_genai", "open_runtime", "write"]
+__all__ = ["FILE", "open_genai", "open_runtime", "require_runtime", "write"]
 
 FILE = "model.onnx"
 MIN_OPSET = 21  # the first with 4-bit weights in blocks
@@ -69,6 +69,11 @@ def write(request: ExportRequest, folder: Path) -> list[str]:
         f"caches of {n_padded} of {len(model.layers)} layers are filled up to heads of {_head_size(model)}: "
         "onnxruntime-genai has one head size for all; the weights keep their own sizes"
     ]
+
+
+def require_runtime() -> None:
+    """Raises MissingExtraError where onnxruntime is not installed."""
+    optional("onnxruntime", "onnx")
 
 
 def open_runtime(request: ExportRequest, folder: Path) -> Runtime:
@@ -304,7 +309,7 @@ def _genai_config(request: ExportRequest, n_caches: int, head_size: int) -> dict
     model = request.model
     bos, eos = model.special_tokens
     ends = list(eos) or [model.vocab_size - 1]
-    shared = request.weights == "int4"  # its attention writes into the cache that it got
+    shared = request.weights in ("int4", "int8")  # its attention writes into the cache that it got
     return {
         "model": {
             "type": "llama",

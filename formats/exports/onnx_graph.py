@@ -50,7 +50,7 @@ class Graph:
     @property
     def contributed(self) -> bool:
         """Whether onnxruntime's own operators are used."""
-        return self._weights == "int4"
+        return self._weights in ("int4", "int8")
 
     def fresh(self, stem: str) -> str:
         """A name that nothing has."""
@@ -102,6 +102,7 @@ class Graph:
         if self._weights == "float":
             y = self.node("MatMul", x, self.constant(np.ascontiguousarray(weight.T)))
         else:
+            bits = 8 if self._weights == "int8" else bits
             blocks = four_bits(weight, BLOCK) if bits == 4 else eight_bits(weight, BLOCK)
             multiply = self._by_blocks if self.contributed else self._by_dequantizing
             y = multiply(x, blocks, bits, weight.shape[1])

@@ -156,6 +156,13 @@ def test_nothing_half_written_stays(tied, failure, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_check_that_cannot_be_made_is_refused_before_anything_is_written(tied, tmp_path, monkeypatch):
+    monkeypatch.delenv("LLAMA_CPP", raising=False)
+    monkeypatch.setattr("edgesdk.formats.exports.gguf.write", lambda *_: pytest.fail("it was written"))
+    with pytest.raises(EdgeError, match="checking a GGUF file needs a built"):
+        export_level(tied, 0, "gguf", tmp_path / "out", check=True)
+
+
 @pytest.mark.parametrize("name", [one.name for one in FORMATS])
 def test_a_missing_extra_is_named(tied, name, tmp_path, monkeypatch):
     def absent(module: str) -> object:

@@ -13,7 +13,7 @@ from edgesdk.cli.options import Artifact as ArtifactPath
 from edgesdk.cli.options import Budget, Context, Json, Level, Rate, examples
 from edgesdk.errors import UsageError
 from edgesdk.formats import Artifact
-from edgesdk.formats.exports import FORMATS
+from edgesdk.formats.exports import DEFAULT_OPSET, FORMATS
 
 if TYPE_CHECKING:
     from edgesdk.formats.exports import Agreement
@@ -50,7 +50,7 @@ def export(
     static: Annotated[
         bool, typer.Option("--static", help="executorch: a program for one token at a time, not for any number.")
     ] = False,
-    opset: Annotated[int, typer.Option("--opset", help="onnx: the version of the operators.")] = 21,
+    opset: Annotated[int, typer.Option("--opset", help="onnx: the version of the operators.")] = DEFAULT_OPSET,
     check: Annotated[
         bool,
         typer.Option("--check", help="Run it in its runtime, beside the artifact, and say how far apart they are."),

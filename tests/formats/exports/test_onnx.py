@@ -41,6 +41,11 @@ def test_both_ways_to_write_four_bits_compute_the_same(artifact, level, tmp_path
     assert found["int4"].kl == pytest.approx(found["int4-qdq"].kl, rel=0.25)
 
 
+def test_eight_bits_are_nearer(artifact, tmp_path):
+    found = {name: run_check(artifact, FULL, "onnx", name, tmp_path / name) for name in ("int4", "int8")}
+    assert 0 < found["int8"].kl < 0.1 * found["int4"].kl
+
+
 def operators(folder: Path) -> set[tuple[str, str]]:
     model = onnx.load(folder / "model.onnx", load_external_data=False)
     return {(node.domain, node.op_type) for node in model.graph.node}
@@ -52,7 +57,8 @@ def test_only_int4_needs_operators_of_onnxruntime(artifact, tmp_path):
         run_check(artifact, 1, "onnx", weights, tmp_path / weights, 2)
         onnx.checker.check_model(str(tmp_path / weights / "model.onnx"))
         used[weights] = {op for domain, op in operators(tmp_path / weights) if domain}
-    assert used == {"float": set(), "int4-qdq": set(), "int4": {"MatMulNBits", "GroupQueryAttention"}}
+    own = {"MatMulNBits", "GroupQueryAttention"}
+    assert used == {"float": set(), "int4-qdq": set(), "int4": own, "int8": own}
 
 
 def test_four_bits_take_the_bytes_that_they_should(artifact, tmp_path):
