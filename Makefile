@@ -21,13 +21,15 @@ PY_SOURCES := $(shell find src cloud formats device targets -name '*.py' -o -nam
 NATIVE_SOURCES := CMakeLists.txt $(shell find cmake kernels device -name '*.cpp' -o -name '*.h' -o -name '*.inc' -o -name '*.cmake' \
   -o -name '*.in' -o -name '*.map' -o -name '*.c' -o -name '*.java' -o -name CMakeLists.txt)
 FUZZ_SECONDS ?= 600
+LITERT := $(BUILD)/litert
+LITERT_REQUIRES := "ai-edge-litert>=2.3" "ai-edge-quantizer>=0.10" "litert-torch>=0.10"
 BENCHES ?= ladder load quality speed
 
 export PYTHONSAFEPATH := 1
 export CMAKE_BUILD_PARALLEL_LEVEL := $(JOBS)
 export EDGE_BUILD_DIR := $(abspath $(BUILD))
 
-.PHONY: setup demo test test-python test-native test-arm test-sanitize fuzz check bench train-bench-model \
+.PHONY: setup demo test test-python test-native test-arm test-sanitize test-exports fuzz check bench train-bench-model \
   train-state-models wheel install clean
 .DELETE_ON_ERROR:
 
@@ -100,6 +102,21 @@ test-sanitize: $(VENV)/.dependencies
 	$(CONFIGURE) -B $(BUILD)/sanitize-thread -DEDGE_SANITIZE=thread
 	$(BIN)/cmake --build $(BUILD)/sanitize-thread
 	$(BIN)/ctest --test-dir $(BUILD)/sanitize-thread --output-on-failure -j $(JOBS)
+
+# Levels of the demo model in other runtimes (docs/guides/export.md); llama.cpp is built where it is missing.
+test-exports: demo $(LITERT)/.installed
+	PYTHONPATH=benchmarks $(PY) benchmarks/peer.py
+	PYTHONPATH=benchmarks $(PY) benchmarks/exports.py --formats executorch,gguf,hf,onnx
+	PYTHONPATH=benchmarks $(LITERT)/bin/python benchmarks/exports.py --formats litert
+	$(LITERT)/bin/python -m pytest -q -p no:anyio tests/formats/exports/test_litert.py
+
+# litert-torch wants older packages than others here do: an environment of its own, over the one that has everything else.
+$(LITERT)/.installed: $(VENV)/.dependencies
+	$(PY) -m venv $(LITERT)
+	$(PY) -c "import sysconfig; print(sysconfig.get_path('purelib'))" > $$($(LITERT)/bin/python -c \
+	  "import sysconfig; print(sysconfig.get_path('purelib'))")/everything_else.pth
+	$(LITERT)/bin/python -m pip install --quiet --disable-pip-version-check $(LITERT_REQUIRES) $(TORCH)
+	@touch $@
 
 # Fuzzers under the address and undefined-behaviour sanitizers, FUZZ_SECONDS for all of them: those of the engine by clang's
 # libFuzzer, those of the Python half by hypothesis. A table of lines reached, by llvm-cov, and one of runs and crashes.

@@ -31,14 +31,15 @@ from quality_plot import draw
 from rich.console import Console
 from rich.table import Table
 from scores import Score, StoredSource, open_decoder, score_decoder
-from stored_decoder import stored_decoder
 from subjects import Subject, build, find_subject, our_points
 from verdicts import Point, Verdict, best_within, judge, sizes_without_rival
 
 from edgesdk.cloud.allocate import AXES
 from edgesdk.cloud.config import preset
 from edgesdk.cloud.evaluate import evaluate_levels
+from edgesdk.cloud.export import level_decoder
 from edgesdk.errors import ModelError
+from edgesdk.formats import Artifact
 
 console = Console(highlight=False, width=150)
 PEER = "llama.cpp"
@@ -75,7 +76,7 @@ def cross_check(path: Path, level: Point, subject: Subject, source: StoredSource
     own = score_decoder(decoder, source)
     _, again = evaluate_levels(path, [0], source.windows[:1], source)
     first = score_decoder(decoder, source.first(1))
-    dequantized = score_decoder(stored_decoder(path, index, decoder.config), source)
+    dequantized = score_decoder(level_decoder(Artifact.open(path), index), source)
     return {
         "float source": asdict(own),
         "float source, first window, by both": [first.perplexity, again],

@@ -22,11 +22,11 @@ from figures import Figure, write_figures
 from recover import configuration
 from rich.console import Console
 from scores import StoredSource, score_decoder
-from stored_decoder import stored_decoder
 from subjects import build, our_points
 from torch import Tensor
 from verdicts import Point
 
+from edgesdk.cloud.export import level_decoder
 from edgesdk.cloud.families.blocks import Attention
 from edgesdk.cloud.reference import BlockWeights, Decoder
 from edgesdk.formats import Artifact
@@ -55,7 +55,7 @@ class Level:
     """A stored level and the sorted source that it came from."""
 
     def __init__(self, blocks: Blocks, path: Path, level: int) -> None:
-        self._blocks, self.stored = blocks, stored_decoder(path, level, blocks.source.config)
+        self._blocks, self.stored = blocks, level_decoder(Artifact.open(path), level)
 
     def without_bias(self) -> Decoder:
         """Every block without its repair; sources of this family have no biases of their own."""

@@ -27,6 +27,7 @@ COMMANDS = [
     "verify",
     "sign",
     "eval",
+    "export",
     "report",
     "serve",
     "devices",
@@ -293,3 +294,50 @@ def test_a_budget_that_is_too_small_is_one_error(tiny, capsys):
     captured = capsys.readouterr()
     assert captured.err.count("error: ") == 1
     assert captured.out == ""
+
+
+def test_export_writes_the_level_that_is_meant(tiny, tmp_path, capsys):
+    table = level_table(Artifact.open(tiny))
+    enough = edgesdk.load(tiny, level=1).estimate(1).total_bytes
+    given = [
+        (["--level", "1"], 1),
+        (["--rate", str(table[0]["rate"])], 0),
+        (["--budget", str(enough)], 1),
+        ([], len(table) - 1),
+    ]
+    for i, (options, level) in enumerate(given):
+        out = tmp_path / str(i)
+        assert main(["export", str(tiny), "--to", "gguf", "-o", str(out), "--json", *options]) == 0
+        printed = json.loads(capsys.readouterr().out)
+        assert (printed["level"], printed["format"], printed["weights"]) == (level, "gguf", "iq4_nl")
+        assert printed["n_bytes"] == (out / "model.gguf").stat().st_size
+        assert printed["check"] is None
+
+
+def test_export_prints_remarks_and_the_check(tiny, tmp_path, capsys):
+    assert main(["export", str(tiny), "--to", "hf", "-o", str(tmp_path / "out"), "--level", "0", "--check"]) == 0
+    printed = capsys.readouterr()
+    assert "trust_remote_code=True" in printed.err
+    wrote, figures, ours, theirs = printed.out.splitlines()
+    assert wrote.startswith(f"wrote level 0 as hf (float) to {tmp_path / 'out'}, 0.")
+    assert "max error" in figures and "top-1 100.0%" in figures
+    assert ours.removeprefix("artifact: ") == theirs.removeprefix("export:   ")
+
+
+@pytest.mark.parametrize(
+    ("options", "message", "status"),
+    [
+        (["--to", "hf", "--level", "9"], "level 9 does not exist", 2),
+        (["--to", "coreml"], "no export is called `coreml`", 2),
+        (["--to", "hf", "--rate", "0", "--level", "1"], "--level and --rate were given together", 2),
+        (["--to", "gguf", "--weights", "q2_k"], "gguf stores no weights as `q2_k`", 2),
+        (["--to", "hf", "--budget", "1kB"], "needs", 1),
+    ],
+)
+def test_export_refuses_in_one_line_with_a_way_out(options, message, status, tiny, tmp_path, capsys):
+    assert main(["export", str(tiny), "-o", str(tmp_path / "out"), *options]) == status
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("error: ") and message in printed.err
+    assert len(printed.err.splitlines()) == 2 and "hint: " in printed.err
+    assert list(tmp_path.iterdir()) == []

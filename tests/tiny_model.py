@@ -160,10 +160,13 @@ def write_random_artifact(
     seed: int = 0,
     bits: Mapping[str, int] | None = None,
     model_bits: Sequence[int] | None = None,
+    tokenizer: tuple[Mapping[str, Any], Mapping[str, NDArray[Any]]] | None = None,
+    full_bias: bool = False,
 ) -> list[dict[str, Any]]:
     """Writes an artifact of this shape with random weights and level biases; returns its level records.
 
     bits: of block weights by role, 4 where a role is not named; model_bits: of embedding and head at each level (8)
+    tokenizer: header and tables, `byte_tokenizer` by default; full_bias: the full level has biases too
     """
     top = len(ladder) - 1
     bits = bits or {}
@@ -199,12 +202,13 @@ def write_random_artifact(
             for role in ("gate", "up"):
                 vectors[f"{role}_bias"] = rng.normal(0, 0.1, block.width).astype(np.float32)
         bias = tuple(
-            None if level == top else rng.normal(0, 0.02, config.d_model).astype(np.float32) for level in range(top + 1)
+            None if level == top and not full_bias else rng.normal(0, 0.02, config.d_model).astype(np.float32)
+            for level in range(top + 1)
         )
         return BlockVectors(vectors, bias)
 
     rng = np.random.default_rng([seed, 10**6])
-    tokenizer, tables = byte_tokenizer(config.vocab_size)
+    header, tables = byte_tokenizer(config.vocab_size) if tokenizer is None else tokenizer
     model_tensors: dict[str, Any] = {
         "norm": rng.uniform(0.5, 1.5, config.d_model).astype(np.float32),
         **tables,
@@ -226,7 +230,7 @@ def write_random_artifact(
         }
         for size, allocation in zip(sizes, ladder, strict=True)
     ]
-    metadata = {"tokenizer": tokenizer, "evaluation": None, "provenance": {"source": "random", "seed": seed}}
+    metadata = {"tokenizer": header, "evaluation": None, "provenance": {"source": "random", "seed": seed}}
     return write_artifact(path, config, plans, weight, block_vectors, model_tensors, metadata, levels)
 
 

@@ -19,6 +19,7 @@ from edgesdk.cloud.build import build_model
 from edgesdk.cloud.checkpoint import open_checkpoint
 from edgesdk.cloud.config import AllocateConfig, BuildConfig, CalibrateConfig, EvaluateConfig, TuneConfig
 from edgesdk.cloud.evaluate import evaluate_levels
+from edgesdk.cloud.export import level_decoder
 from edgesdk.cloud.families import load_model
 from edgesdk.cloud.tokenizer import import_tokenizer, to_tokenizers
 from edgesdk.formats import Artifact
@@ -55,8 +56,8 @@ def windows() -> torch.Tensor:
 
 @pytest.mark.parametrize("level", [0, 2])
 def test_a_stored_level_is_the_model_that_the_artifact_means(module, built, windows, level) -> None:
-    folder, path = built
-    decoder = module("stored_decoder").stored_decoder(path, level, load_model(open_checkpoint(str(folder))))
+    _, path = built
+    decoder = level_decoder(Artifact.open(path), level)
     wanted = ReferenceModel(path, level, float_activations=True).logits(windows[0].tolist())
     with torch.inference_mode():
         assert np.allclose(decoder.forward(windows[:1])[0].numpy(), wanted, rtol=1e-3, atol=1e-4)
@@ -64,7 +65,7 @@ def test_a_stored_level_is_the_model_that_the_artifact_means(module, built, wind
 
 def test_both_scorers_agree_on_the_source_and_on_a_level(module, built, windows, tmp_path) -> None:
     folder, path = built
-    scores, stored = module("scores"), module("stored_decoder").stored_decoder
+    scores = module("scores")
     source = scores.StoredSource.compute(folder, windows, tmp_path, str)
     decoder = scores.open_decoder(folder)
     (level,), by_engine = evaluate_levels(path, [1], windows, source)
@@ -72,7 +73,7 @@ def test_both_scorers_agree_on_the_source_and_on_a_level(module, built, windows,
     assert own.perplexity == pytest.approx(by_engine, rel=1e-5) == pytest.approx(source.perplexity, rel=1e-5)
     assert own.kl < 1e-6
     assert own.top1 == 1
-    float_level = scores.score_decoder(stored(path, 1, decoder.config), source)
+    float_level = scores.score_decoder(level_decoder(Artifact.open(path), 1), source)
     assert float_level.perplexity == pytest.approx(level.perplexity, rel=0.01)  # the engine's activations are integers
     assert float_level.kl == pytest.approx(level.kl, rel=0.1)
     assert float_level.top1 == pytest.approx(level.top1, abs=0.1)

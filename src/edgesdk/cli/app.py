@@ -10,7 +10,20 @@ from typing import Annotated
 import typer
 
 import edgesdk
-from edgesdk.cli import build, bundle, deploy, devices, evaluate, generate, inspect, profile, report, serve, sign
+from edgesdk.cli import (
+    build,
+    bundle,
+    deploy,
+    devices,
+    evaluate,
+    export,
+    generate,
+    inspect,
+    profile,
+    report,
+    serve,
+    sign,
+)
 from edgesdk.cli.console import complain, say
 from edgesdk.cli.options import examples, with_values
 from edgesdk.errors import EdgeError, UsageError
@@ -38,6 +51,7 @@ app.command("verify", epilog=inspect.VERIFY_EXAMPLES)(inspect.verify)
 app.command("sign", epilog=sign.EXAMPLES)(sign.sign)
 app.command("eval", epilog=evaluate.EXAMPLES)(evaluate.evaluate)
 app.command("report", epilog=report.EXAMPLES)(report.report)
+app.command("export", epilog=export.EXAMPLES)(export.export)
 app.command("serve", epilog=serve.EXAMPLES)(serve.serve)
 app.command("devices", epilog=devices.EXAMPLES)(devices.devices)
 app.command("deploy", epilog=deploy.EXAMPLES)(deploy.deploy)
