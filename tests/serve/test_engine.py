@@ -57,6 +57,18 @@ def submit(engine, given):
     return engine.submit(given, events.put), events
 
 
+def submit_slow(engine, given):
+    """An answer whose first event takes longer than a turn: others begin before it ends."""
+    events, delays = queue.SimpleQueue(), [0.1]
+
+    def emit(event):
+        events.put(event)
+        time.sleep(delays.pop() if delays else 0)
+
+    engine.submit(given, emit)
+    return events
+
+
 def wait_until(held):
     deadline = time.monotonic() + 60
     while not held():
@@ -187,10 +199,9 @@ def test_an_error_ends_one_answer(model, start):
 def test_what_a_prompt_shares_is_taken_from_the_session_that_has_it(model, start):
     engine = start(max_concurrent=2)
     long = "one long beginning that two conversations have in common "
-    running = [submit(engine, task(model, prompt, 3000))[1] for prompt in (long, "another", long + "!")]
-    for events in running[:2]:  # of many turns, so that both have a session
+    running = [submit_slow(engine, task(model, prompt, 3000)) for prompt in (long, "another", long + "!")]
+    for events in running:
         result(events)
-    result(running[2])
     assert engine.counts().sessions == 2
     submit(engine, task(model, "a third"))
     end = result(submit(engine, task(model, long + "and this"))[1])[1]
