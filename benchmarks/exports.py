@@ -130,9 +130,10 @@ def measure(path: Path, rate: float, formats: list[str], kinds: list[str], n_tok
             rows.append(row_of(path, level.rate, done))
             for remark in done.remarks:
                 console.print(f"{name}: {remark}", markup=False)
-            console.print(f"level {level.index}, {name} {weights}, {rows[-1].runtime}:", markup=False)
-            console.print(f"  artifact {rows[-1].artifact_text}", markup=False)
-            console.print(f"  export   {rows[-1].text}", markup=False)
+            row = rows[-1]
+            console.print(f"level {row.level}, {name} {weights}, {row.runtime}: KL {row.kl:.4f}", markup=False)
+            console.print(f"  artifact {row.artifact_text}", markup=False)
+            console.print(f"  export   {row.text}", markup=False)
             for what, said in generators(path, done).items():
                 console.print(f"  {what}: {said}", markup=False)
             shutil.rmtree(folder)
