@@ -106,8 +106,8 @@ def show(rows: list[Row], title: str) -> None:
     console.print(table)
 
 
-def measure(path: Path, rate: float, formats: list[str], n_tokens: int, out: Path) -> list[Row]:
-    """All variants of these formats at the level of a rate."""
+def measure(path: Path, rate: float, formats: list[str], kinds: list[str], n_tokens: int, out: Path) -> list[Row]:
+    """All variants of these formats at the level of a rate; kinds: of weights, all of them where it is empty."""
     artifact = Artifact.open(path)
     level = artifact.level_at_rate(rate)
     tokenizer = level_tokenizer(artifact)
@@ -116,6 +116,8 @@ def measure(path: Path, rate: float, formats: list[str], n_tokens: int, out: Pat
     rows = []
     for name in formats:
         for weights in find_format(name)[0].weights:
+            if kinds and weights not in kinds:
+                continue
             folder = out / f"{name}-{weights}-{level.index}"
             shutil.rmtree(folder, ignore_errors=True)
             try:
@@ -128,9 +130,10 @@ def measure(path: Path, rate: float, formats: list[str], n_tokens: int, out: Pat
             rows.append(row_of(path, level.rate, done))
             for remark in done.remarks:
                 console.print(f"{name}: {remark}", markup=False)
-            console.print(f"level {level.index}, {name} {weights}, {rows[-1].runtime}:", markup=False)
-            console.print(f"  artifact {rows[-1].artifact_text}", markup=False)
-            console.print(f"  export   {rows[-1].text}", markup=False)
+            row = rows[-1]
+            console.print(f"level {row.level}, {name} {weights}, {row.runtime}: KL {row.kl:.4f}", markup=False)
+            console.print(f"  artifact {row.artifact_text}", markup=False)
+            console.print(f"  export   {row.text}", markup=False)
             for what, said in generators(path, done).items():
                 console.print(f"  {what}: {said}", markup=False)
             shutil.rmtree(folder)
@@ -143,17 +146,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--artifact", type=Path, default=ROOT / "build" / "demo" / "smollm2.edge")
     parser.add_argument("--formats", default=",".join(one.name for one in FORMATS))
+    parser.add_argument("--weights", default="", help="only these ways to store them")
     parser.add_argument("--rates", default="0,0.25")
     parser.add_argument("--tokens", type=int, default=256, help="of the text that logits are compared on")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     os.environ.setdefault(VARIABLE, str(peer_folder()))
-    formats = arguments.formats.split(",")
+    formats, kinds = arguments.formats.split(","), arguments.weights.split(",") if arguments.weights else []
     out = BENCH / "exports"
     out.mkdir(parents=True, exist_ok=True)
     rows = []
     for rate in map(float, arguments.rates.split(",")):
-        rows += measure(arguments.artifact, rate, formats, arguments.tokens, out)
+        rows += measure(arguments.artifact, rate, formats, kinds, arguments.tokens, out)
     written = BENCH / f"exports-{'-'.join(formats)}.json"
     written.write_text(json.dumps([asdict(row) for row in rows], indent=1, ensure_ascii=False) + "\n", "utf-8")
     far = [row for row in rows if row.weights == "float" and row.max_error > MAX_ERROR * row.max_logit]

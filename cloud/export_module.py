@@ -37,6 +37,22 @@ class _Norm(nn.Module):
         return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps) * self.gain
 
 
+class _ByteEmbedding(nn.Module):
+    """Rows of 8 bits with a scale each: tokens (1, T) -> (1, T, d_model)."""
+
+    codes: Tensor
+    scales: Tensor
+
+    def __init__(self, table: Tensor) -> None:
+        super().__init__()
+        scales = table.abs().amax(1, keepdim=True).clamp(min=1e-12) / 127
+        self.register_buffer("codes", torch.round(table / scales).to(torch.int8))
+        self.register_buffer("scales", scales)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return F.embedding(tokens, self.codes).to(torch.float32) * F.embedding(tokens, self.scales)
+
+
 class _Constant(nn.Module):
     """What is left of a block that the level drops: its bias, added to (1, T, d_model)."""
 
@@ -108,7 +124,7 @@ class _Decoder(nn.Module):
         self.cached = [sizes for sizes in model.layers if sizes.vo]  # layers that have keys and values
         self.n_kv_heads = model.n_kv_heads
         embedding = as_tensor(model.embedding)
-        self.embedding = nn.Embedding.from_pretrained(embedding)
+        self.embedding: nn.Embedding | _ByteEmbedding = nn.Embedding.from_pretrained(embedding)
         self.attentions, self.mlps = nn.ModuleList(), nn.ModuleList()
         frequencies = []
         for index, sizes in enumerate(model.layers):
@@ -124,6 +140,11 @@ class _Decoder(nn.Module):
         self.head = _linear(model.head, None)
         if model.tied_head:
             self.head.weight = self.embedding.weight
+
+    def round_embedding(self) -> None:
+        """Embedding rows to 8 bits; a tied head keeps its weights, for a quantizer of linear layers."""
+        if isinstance(self.embedding, nn.Embedding):
+            self.embedding = _ByteEmbedding(self.embedding.weight)
 
     def run(self, tokens: Tensor, positions: Tensor, attends: list[Attend]) -> Tensor:
         """tokens (1, T), positions (T,), attends: of the layers that have caches -> logits, (1, 1, vocab_size)."""

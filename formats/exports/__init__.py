@@ -89,7 +89,7 @@ FORMATS = (
     Format("hf", ("float",)),
     Format("gguf", ("iq4_nl", "q4_0", "q8_0", "float")),
     Format("executorch", ("8da4w", "8da8w", "float")),
-    Format("litert", ("int8", "int4", "float")),
+    Format("litert", ("int8", "float")),
     Format("onnx", ("int4", "int8", "int4-qdq", "float")),
 )
 

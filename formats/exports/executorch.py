@@ -27,7 +27,6 @@ FILE = "model.pte"
 _EXTRA = "executorch"
 _GROUP = 32
 _OPERATORS = "executorch.extension.llm.custom_ops.custom_ops"  # importing it registers them
-_QUANTIZED = "executorch.kernels.quantized"
 
 
 def write(request: ExportRequest, folder: Path) -> list[str]:
@@ -54,12 +53,11 @@ def write(request: ExportRequest, folder: Path) -> list[str]:
             tokens = torch.export.Dim("tokens", min=1, max=request.context)
             shapes = ({1: tokens}, {0: tokens})
         program = torch.export.export(module, example, dynamic_shapes=shapes, strict=True)
-        partitioners = [partition.XnnpackPartitioner()]
-        if quantized:
-            partitioners.insert(0, partition.XnnpackDynamicallyQuantizedPartitioner())
+        # What is left beside quantized linear layers is cheap, and its partitions take most of the time of an export.
+        chosen = partition.XnnpackDynamicallyQuantizedPartitioner if quantized else partition.XnnpackPartitioner
         lowered = exir.to_edge_transform_and_lower(
             program,
-            partitioner=partitioners,
+            partitioner=[chosen()],
             constant_methods=_metadata(request),
             compile_config=exir.EdgeCompileConfig(_check_ir_validity=False, _skip_dim_order=True),
         )
@@ -69,7 +67,6 @@ def write(request: ExportRequest, folder: Path) -> list[str]:
             memory_planning_pass=planned,
             sym_shape_eval_pass=shaped,
             extract_delegate_segments=True,
-            do_quant_fusion_and_const_prop=quantized,
         )
         with (folder / FILE).open("wb") as file:
             lowered.to_executorch(config).write_to_file(file)
@@ -95,7 +92,6 @@ def open_runner(folder: Path) -> Any:
 class _ExecuTorch:
     def __init__(self, folder: Path) -> None:
         optional(_OPERATORS, _EXTRA)
-        optional(_QUANTIZED, _EXTRA)
         runtime = optional("executorch.runtime", _EXTRA)
         version = optional("executorch.version", _EXTRA).__version__
         self.name = f"executorch {version}"
@@ -128,15 +124,13 @@ class _Runner:
 
 
 def _quantize(torch: Any, module: Any, weights: str) -> None:
-    """Changes the module's linear layers and its embedding; a tied head gets weights of its own."""
+    """Changes the module's linear layers and its embedding."""
     api = optional("torchao.quantization", _EXTRA)
     granularity = optional("torchao.quantization.granularity", _EXTRA)
-    module.head.weight = torch.nn.Parameter(module.head.weight.detach().clone(), requires_grad=False)
+    module.round_embedding()
     rows = granularity.PerAxis(0)
     kind, grain = (torch.int4, granularity.PerGroup(_GROUP)) if weights == "8da4w" else (torch.int8, rows)
     api.quantize_(module, api.Int8DynamicActivationIntxWeightConfig(weight_dtype=kind, weight_granularity=grain))
-    table = api.IntxWeightOnlyConfig(weight_dtype=torch.int8, granularity=rows)
-    api.quantize_(module, table, lambda part, _: isinstance(part, torch.nn.Embedding))
 
 
 def _metadata(request: ExportRequest) -> dict[str, Any]:

@@ -78,6 +78,7 @@ class _Transformers:
     def __init__(self, transformers: Any, folder: Path) -> None:
         self.name = f"transformers {transformers.__version__}"
         self._torch = optional("torch", "hf")
+        transformers.utils.logging.disable_progress_bar()
         load = transformers.AutoModelForCausalLM.from_pretrained
         self._model = load(folder, dtype=self._torch.float32, trust_remote_code=True).eval()
         known = inspect.signature(self._model.forward).parameters

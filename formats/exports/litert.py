@@ -1,7 +1,7 @@
 """A .tflite for LiteRT: signatures `prefill_N` and `decode`, caches as inputs and outputs, as in its generative API.
 
-int8: weights of 8 bits per row, activations of 8 bits as they come; int4: the same, with linear layers in blocks of 32
-columns of 4 bits. Source of names: LiteRT's generative API; of what may be quantized: AI Edge Quantizer.
+int8: embedding and linear layers with weights of 8 bits per row, activations of 8 bits as they come, by AI Edge
+Quantizer. Source of names: LiteRT's generative API.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ FILE = "model.tflite"
 
 _EXTRA = "litert"
 _PREFILL_TOKENS = 128  # at once, at most half of the context
-_BLOCK = 32
 
 
 def write(request: ExportRequest, folder: Path) -> list[str]:
@@ -60,7 +59,7 @@ def write(request: ExportRequest, folder: Path) -> list[str]:
         converter.convert(strict_export=False).export(str(path))
         if request.weights != "float":
             plain = path.rename(folder / "float.tflite")
-            quantizer.Quantizer(str(plain), _recipe(quantizer, request.weights)).quantize().export_model(str(path))
+            quantizer.Quantizer(str(plain), _recipe(quantizer)).quantize().export_model(str(path))
             plain.unlink()
     write_tokenizer(request, folder)
     return []
@@ -127,14 +126,9 @@ def _prefill_tokens(context: int) -> int:
     return max(2, min(_PREFILL_TOKENS, context // 2))
 
 
-def _recipe(quantizer: Any, weights: str) -> Any:
-    """What is quantized, and how: linear layers and embedding rows."""
-    types, manager = quantizer.qtyping, quantizer.recipe_manager.RecipeManager()
-    operations = types.TFLOperationName
-    by_row = types.QuantGranularity.CHANNELWISE
-    wanted = [(operations.EMBEDDING_LOOKUP, 8, by_row), (operations.FULLY_CONNECTED, 8, by_row)]
-    if weights == "int4":
-        wanted[1] = (operations.FULLY_CONNECTED, 4, getattr(types.QuantGranularity, f"BLOCKWISE_{_BLOCK}"))
-    for operation, bits, granularity in wanted:
-        manager.add_dynamic_config(".*", operation, num_bits=bits, granularity=granularity)
+def _recipe(quantizer: Any) -> Any:
+    """What is quantized: linear layers and embedding rows."""
+    operations, manager = quantizer.qtyping.TFLOperationName, quantizer.recipe_manager.RecipeManager()
+    for operation in (operations.EMBEDDING_LOOKUP, operations.FULLY_CONNECTED):
+        manager.add_dynamic_config(".*", operation, num_bits=8)
     return manager.get_quantization_recipe()

@@ -6,13 +6,19 @@ import os
 import runpy
 from pathlib import Path
 
+import gguf
 import numpy as np
 import pytest
+import sentencepiece
 from export_models import FULL, KINDS, LEVELS, VOCAB_SIZE, export_request, oracle, run_check, write_export_model
 from gguf_model import GgufModel
+from tiny_llama import TEXT
 from tiny_model import tiny_config, write_random_artifact
 
+from edgesdk.cloud.export import level_tokenizer
+from edgesdk.cloud.tokenizer import import_tokenizer, to_tokenizers
 from edgesdk.errors import EdgeError
+from edgesdk.formats import Artifact
 from edgesdk.formats.exports import find_format
 from edgesdk.formats.exports.gguf import FILE
 from edgesdk.formats.exports.llama_cpp import VARIABLE, find_llama_cpp
@@ -112,6 +118,59 @@ def test_the_tokenizer_is_the_artifacts(artifact, tmp_path):
     assert len(set(tokens)) == len(tokens)
     left, right = model.fields["tokenizer.ggml.merges"][0].split(" ")
     assert left + right in tokens
+
+
+SAMPLES = [
+    "Numbers such as 3, 14 and 159 occur.",
+    'so do "quotes",  two  spaces, (brackets)',
+    "naïve words, emoji: 🙂🚀",
+]
+
+
+def test_the_tokenizer_can_be_read_again(artifact, tmp_path):
+    written(artifact, FULL, "float", tmp_path / "out")
+    own, again = level_tokenizer(Artifact.open(artifact)), import_tokenizer(tmp_path / "out" / FILE)
+    assert own is not None
+    assert {name: again.header[name] for name in ("model", "pre_tokenizer", "bos_id", "eos_ids", "add_bos")} == {
+        name: own.header[name] for name in ("model", "pre_tokenizer", "bos_id", "eos_ids", "add_bos")
+    }
+    assert np.array_equal(
+        again.tensors["tokenizer.merges"][:, [0, 1, 3]], own.tensors["tokenizer.merges"][:, [0, 1, 3]]
+    )
+    assert again.chat_template is None  # this request had none
+    for sample in SAMPLES:
+        assert to_tokenizers(again).encode(sample).ids == to_tokenizers(own).encode(sample).ids
+
+
+def test_sentencepiece_scores_merge_in_the_same_order(tmp_path):
+    (tmp_path / "text").write_text(TEXT * 20, encoding="utf-8")
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(tmp_path / "text"), model_prefix=str(tmp_path / "sp"), vocab_size=400, model_type="bpe",
+        byte_fallback=True, normalization_rule_name="identity", remove_extra_whitespaces=False, minloglevel=3,
+    )  # fmt: skip
+    theirs = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "sp.model"))
+    ids = range(theirs.get_piece_size())
+    kinds = [2 if theirs.is_unknown(i) else 3 if theirs.is_control(i) else 6 if theirs.is_byte(i) else 1 for i in ids]
+    writer = gguf.GGUFWriter(str(tmp_path / "sp.gguf"), "llama")
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list([theirs.id_to_piece(i) for i in ids])
+    writer.add_token_scores([theirs.get_score(i) for i in ids])
+    writer.add_token_types(kinds)
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    imported = import_tokenizer(tmp_path / "sp.gguf")
+    config = tiny_config(n_layers=1, vocab_size=410)
+    tokenizer = (dict(imported.header), dict(imported.tensors))
+    write_random_artifact(tmp_path / "tiny.edge", config, [((32, 32), (160,))], tokenizer=tokenizer)
+    model, _ = written(tmp_path / "tiny.edge", 0, "float", tmp_path / "out")
+    assert model.fields["tokenizer.ggml.model"] == "llama"
+    assert model.fields["tokenizer.ggml.tokens"][:400] == [theirs.id_to_piece(i) for i in ids]
+    again = to_tokenizers(import_tokenizer(tmp_path / "out" / FILE))
+    for sample in SAMPLES:
+        assert again.encode(sample).ids == [1, *theirs.encode(sample)]
 
 
 def llama_cpp() -> Path:
