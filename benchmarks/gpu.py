@@ -49,7 +49,7 @@ GPUS = (
 UNPACKING = {2: 28, 3: 36, 4: 28, 6: 18, 8: 4}
 DOT, NO_DOT = 2, 16
 BOOK_BITS = (2, 3, 4)
-LAUNCHES = {"attention": 6, "mlp": 4}
+LAUNCHES = {"attention": 6, "mlp": 4, "ssm": 10}
 LAUNCHES_PER_TOKEN = 5  # embedding, last norm, head, choice in two steps
 
 

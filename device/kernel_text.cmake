@@ -1,5 +1,5 @@
 # Writes the OpenCL kernels into a source file: kernels/gpu/*.cl, in this order, as edge::gpu::kKernelTexts.
-set(edge_kernel_files dialect_opencl arithmetic weights rows attention)
+set(edge_kernel_files dialect_opencl arithmetic weights rows attention mixer)
 set(edge_kernel_texts "")
 foreach(name IN LISTS edge_kernel_files)
   set(file "${PROJECT_SOURCE_DIR}/kernels/gpu/${name}.cl")

@@ -15,6 +15,7 @@ typedef unsigned char uchar;
 typedef unsigned short ushort;
 typedef unsigned int uint;
 typedef long long wide;                 // 64 bits
+typedef double real;                    // where more than binary32 is needed
 
 #define FMA(a, b, c) __fmaf_rn(a, b, c) // fused, as everywhere in kernels/ops.h
 #define ROUND(x) rintf(x)               // half to even

@@ -13,6 +13,12 @@
 #define BARRIER() barrier(CLK_LOCAL_MEM_FENCE | CLK_GLOBAL_MEM_FENCE)
 
 typedef long wide;                      // 64 bits
+#ifdef cl_khr_fp64                      // where more than binary32 is needed, and there is more
+#pragma OPENCL EXTENSION cl_khr_fp64 : enable
+typedef double real;
+#else
+typedef float real;
+#endif
 
 #define FMA(a, b, c) fma(a, b, c)       // fused, as everywhere in kernels/ops.h
 #define ROUND(x) rint(x)                // half to even

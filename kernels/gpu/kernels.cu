@@ -4,3 +4,4 @@
 #include "weights.cl"
 #include "rows.cl"
 #include "attention.cl"
+#include "mixer.cl"

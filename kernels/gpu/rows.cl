@@ -27,15 +27,19 @@ INLINE void add_output(GLOBAL float* x, GLOBAL float* y, int d_model, GLOBAL con
     BARRIER();
 }
 
-// rms_norm, then quantize. Groups: token. has_output: y holds what the block before leaves, and x lacks it.
+// rms_norm, then quantize. Groups: token. has_output: y holds what the block before leaves, and x lacks it. keeps: y gets the result
+// as it was before it was quantized.
 KERNEL edge_normalize(GLOBAL float* x, GLOBAL float* y, GLOBAL const float* vectors, int has_output, int bias, int post_norm, int gain,
-                      float eps, int d_model, int group, int first, GLOBAL uint* codes, GLOBAL float* scales, int stride,
+                      int keeps, float eps, int d_model, int group, int first, GLOBAL uint* codes, GLOBAL float* scales, int stride,
                       int group_stride) {
     SHARED float lanes[16];
     GLOBAL float* row = x + (wide)(first + GROUP_X) * d_model;
     if (has_output) add_output(row, y + (wide)(first + GROUP_X) * d_model, d_model, vectors, bias, post_norm, eps, lanes);
     const float inverse_norm = inverse_rms(row, d_model, eps, lanes);
     GLOBAL const float* gains = vectors + gain;
+    for (int c = keeps ? LANE : d_model; c < d_model; c += GROUP) {
+        y[(wide)(first + GROUP_X) * d_model + c] = row[c] * inverse_norm * gains[c];
+    }
     for (int g = LANE; g * group < d_model; g += GROUP) {
         const int begin = g * group, end = begin + group < d_model ? begin + group : d_model;
         QUANTIZE(begin, end, row[c] * inverse_norm * gains[c], codes + (wide)GROUP_X * stride / 4,

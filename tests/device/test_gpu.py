@@ -105,6 +105,34 @@ def test_blocks_of_each_width_give_the_logits_of_the_cpu(bits: int, opencl: None
     assert_agree(*run_both(tmp_path / "tiny.edge", tokens, level=1), exact=rounds_exactly(tmp_path / "tiny.edge"))
 
 
+MIXERS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "hybrid": {"attention": True, "biases": True},
+    "one group": {"n_groups": 1, "norm_groups": 1, "conv_kernel": 2, "step_limits": (0.01, 0.5)},
+    "odd sizes": {"d_model": 72, "n_heads": 3, "n_groups": 3, "norm_groups": 1, "head_dim": 48, "state_size": 48},
+    "eight taps": {"conv_kernel": 8, "n_groups": 4, "head_dim": 64, "state_size": 16},
+    "many heads": {"n_heads": 8, "head_dim": 16, "state_size": 64, "norm_groups": 4, "n_layers": 3},
+}
+
+
+@pytest.mark.parametrize("shape", MIXERS)
+def test_mixers_give_the_logits_of_the_cpu(shape: str, opencl: None, tmp_path: Path) -> None:
+    """A prompt in chunks, which the states pass from one to the next, one token, and an answer behind a rewind."""
+    config = tiny_ssm_config(**MIXERS[shape])
+    write_random_artifact(tmp_path / "mixers.edge", config, nested_ladder(config))
+    exact = rounds_exactly(tmp_path / "mixers.edge")
+    for level in range(3):
+        tokens = np.random.default_rng(level).integers(0, 300, 77).tolist()
+        for part in (tokens, tokens[:1]):
+            assert_agree(*run_both(tmp_path / "mixers.edge", part, level=level, chunk=33), exact=exact)
+    texts = []
+    for backend in ("cpu", "opencl"):
+        with load(tmp_path / "mixers.edge", level=2, backend=backend) as model:
+            session = model.session()
+            texts.append([session.generate(prompt, max_tokens=20) for prompt in ("one two", "one", "three")])
+    assert not exact or texts[0] == texts[1]
+
+
 @pytest.mark.parametrize("kv_bits", [8, 16])
 def test_windows_reach_over_blocks_of_keys(kv_bits: int, opencl: None, tmp_path: Path) -> None:
     config = tiny_config(norms=("qk_norm",), windows=(70, None, 5), softcap=20.0, n_layers=3)
@@ -190,10 +218,10 @@ def test_a_damaged_cache_is_compiled_again(tiny: Path, opencl: None, cache: Path
 
 
 def test_what_cannot_run_on_a_gpu_says_so(tiny: Path, opencl: None, tmp_path: Path) -> None:
-    config = tiny_ssm_config()
-    write_random_artifact(tmp_path / "mixers.edge", config, nested_ladder(config))
-    with pytest.raises(ArtifactError, match="Mamba-2"):
-        load(tmp_path / "mixers.edge", backend="opencl")
+    config = tiny_config(n_layers=1, n_heads=1, n_kv_heads=1, head_dim=520)
+    write_random_artifact(tmp_path / "long.edge", config, nested_ladder(config))
+    with pytest.raises(ArtifactError, match="heads of more than 512 elements"):
+        load(tmp_path / "long.edge", backend="opencl")
     with pytest.raises(UsageError, match="adaptive"):
         load(tiny, backend="opencl", adaptive=True)
     with pytest.raises(MemoryBudgetError, match="bytes are missing"):
@@ -224,7 +252,9 @@ OCLGRIND = Path("/usr/lib/oclgrind/liboclgrind-rt-icd.so")
 @pytest.mark.skipif(not OCLGRIND.is_file(), reason="SKIPPED oclgrind is not installed (apt-get install oclgrind)")
 def test_oclgrind_finds_no_race_and_nothing_out_of_bounds(tmp_path: Path) -> None:
     """An interpreter that watches every access: the self-test, which launches all kernels, and a few tokens."""
-    path = write_tiny(tmp_path / "tiny.edge", n_layers=1)
+    config = tiny_ssm_config(n_layers=1, attention=True)
+    path = tmp_path / "hybrid.edge"
+    write_random_artifact(path, config, nested_ladder(config))
     log = tmp_path / "oclgrind.log"
     watched = {"OCLGRIND_DATA_RACES": "1", "OCLGRIND_CHECK_API": "1", "OCLGRIND_LOG": str(log)}
     arguments = ["generate", path, "--prompt", "abcd", "--max-tokens", 2, "--backend", "opencl", "--context", 64]

@@ -37,6 +37,10 @@ constexpr Fault kFaults[] = {
     {"edge_attention_q8", "most / 255.0f, acc[c] * factor", "most / 255.0f, acc[c]"},
     {"edge_attention_f16", "vo + c] = sum * inverse", "vo + c] = sum"},
     {"edge_softcap_rows", "x[i] = edge_softcap(x[i], cap)", "x[i] = cap"},
+    {"edge_steps", "(real)2 * (s * series)", "(real)1 * (s * series)"},
+    {"edge_conv", "own[(wide)i * n_rows] = window[i]", "own[(wide)i * n_rows] = window[0]"},
+    {"edge_scan", "b + n_groups * n_states", "b + n_states"},
+    {"edge_gate", "own[i] * inverse * vectors[gain + first + i]", "own[i] * inverse * vectors[gain + i]"},
     {"edge_choose", "ids[LANE + step] < ids[LANE]", "ids[LANE + step] > ids[LANE]"},
 };
 
@@ -128,10 +132,17 @@ void test_cycles(const std::string& path, edge_backend backend) {
     {
         const auto device = open_device(backend, false);
         for (int i = 0; i < 1000; ++i) {
-            const ModelHandle model = load(path, i % edge_test::kLevels, 8, backend);
+            const int32_t level = i % edge_test::kLevels;
+            const ModelHandle model = load(path, level, 8, backend);
+            edge_memory memory{};
+            memory.struct_size = sizeof memory;
+            check(edge_model_estimate(model.get(), level, 0, 0, &memory) == EDGE_OK, edge_last_error());
+            check(device->allocated_bytes() == memory.mapped_bytes, "weights take what was announced");
             edge_session* session = nullptr;
             check(edge_session_open(model.get(), &session) == EDGE_OK, edge_last_error());
-            check(device->allocated_bytes() > 0, "a session holds memory of the device");
+            const uint64_t session_bytes = device->allocated_bytes() - memory.mapped_bytes;
+            check(session_bytes > memory.kv_bytes && session_bytes < memory.kv_bytes + memory.workspace_bytes,
+                  "a session takes what was announced");
             edge_session_close(session);
         }
         check(device->allocated_bytes() == 0, "1000 models gave their memory back");
@@ -173,7 +184,7 @@ void test_opencl(const std::string& path) {
 }  // namespace
 
 int main() {
-    const std::string path = edge_test::write_temporary(edge_test::small_artifact(false)), cache = path + ".cache";
+    const std::string path = edge_test::write_temporary(edge_test::small_artifact()), cache = path + ".cache";
     setenv("EDGE_CACHE_DIR", cache.c_str(), 1);
     test_cuda(path);
     test_opencl(path);

@@ -45,11 +45,13 @@ private:
 uint64_t buffer_bytes(uint64_t n_bytes);
 
 enum class Kernel {
-    embed, matvec, matmul, normalize, add_bias, activate, merge, store, attention_q8, attention_f16, softcap_rows, choose, choose_last
+    embed, matvec, matmul, normalize, add_bias, activate, merge, store, attention_q8, attention_f16, softcap_rows, choose, choose_last,
+    steps, conv, scan, gate
 };
-constexpr std::array<const char*, 13> kKernelNames = {
+constexpr std::array<const char*, 17> kKernelNames = {
     "edge_embed", "edge_matvec", "edge_matmul", "edge_normalize", "edge_add_bias", "edge_activate", "edge_merge",
-    "edge_store", "edge_attention_q8", "edge_attention_f16", "edge_softcap_rows", "edge_choose", "edge_choose_last"};
+    "edge_store", "edge_attention_q8", "edge_attention_f16", "edge_softcap_rows", "edge_choose", "edge_choose_last",
+    "edge_steps", "edge_conv", "edge_scan", "edge_gate"};
 
 inline constexpr int kGroup = 64;  // work items of every work group
 

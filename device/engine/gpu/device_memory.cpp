@@ -23,6 +23,8 @@ std::vector<uint64_t> row_sizes(const MemoryShape& shape, int64_t n_angles) {
             rows(shape.wide),
             rows(shape.queries),
             rows(shape.heads),
+            rows(shape.mixed),
+            rows(shape.steps),
             rows(shape.stride, 1),
             rows(shape.group_stride),
             keeps_scores ? static_cast<uint64_t>(shape.n_heads * shape.capacity) * kScoreTokens * 4 : 0,
@@ -55,6 +57,15 @@ MemoryShape::MemoryShape(const Weights& weights, const Demand& demand)
             n_heads = std::max<int64_t>(n_heads, block.n_heads);
             reads(block.q);
             reads(block.o);
+        } else if (block.kind == BlockKind::ssm) {
+            const SsmBlock& ssm = block.ssm;
+            wide = std::max(wide, 2 * (ssm.rows() + ssm.states()));
+            heads = std::max(heads, ssm.rows());
+            mixed = std::max(mixed, ssm.rows() + 2 * ssm.states());
+            steps = std::max(steps, int64_t{2} * ssm.n_heads);
+            has_states = true;
+            reads(ssm.z);
+            reads(ssm.out);
         } else {
             wide = std::max(wide, int64_t{block.width} * (block.gated ? 2 : 1));
             reads(block.up);
@@ -66,7 +77,12 @@ MemoryShape::MemoryShape(const Weights& weights, const Demand& demand)
 }
 
 uint64_t MemoryShape::cache_bytes(const Block& block) const {
-    if (block.dropped || block.kind != BlockKind::attention) return 0;
+    if (block.dropped || block.kind == BlockKind::mlp) return 0;
+    if (block.kind == BlockKind::ssm) {
+        const SsmBlock& ssm = block.ssm;
+        const int64_t past = (ssm.conv_kernel - 1) * (ssm.rows() + 2 * ssm.states());
+        return static_cast<uint64_t>(past + int64_t{ssm.n_heads} * ssm.state * ssm.head) * sizeof(float);
+    }
     const int64_t head = kv_bits == 16 ? 2 * (block.qk + block.vo) : block.qk + padded_values(block.vo) + 4;
     return multiply_bytes(static_cast<uint64_t>(capacity), static_cast<uint64_t>(block.n_kv_heads * head));
 }
@@ -79,7 +95,7 @@ DeviceMemory::DeviceMemory(Device& device, const Weights& weights, const MemoryS
     }
     const std::vector<uint64_t> sizes = row_sizes(shape, n_angles);
     size_t i = 0;
-    for (Buffer* buffer : {&tokens, &angles, &x, &y, &rows, &queries, &heads, &codes, &scales, &scores, &logits, &best_values, &best}) {
+    for (Buffer* buffer : {&tokens, &angles, &x, &y, &rows, &queries, &heads, &mixed, &steps, &codes, &scales, &scores, &logits, &best_values, &best}) {
         *buffer = Buffer(device, sizes[i++]);
     }
 }

@@ -5,10 +5,28 @@
 
 #include "bytes.h"
 #include "errors.h"
+#include "kernels/float16.h"
 #include "upload.h"
 
 namespace edge::gpu {
 namespace {
+
+void upload_mixer(Upload& upload, const Block& block, int32_t d_model, DeviceBlock& out) {
+    const SsmBlock& ssm = block.ssm;
+    const auto rows = static_cast<int32_t>(ssm.rows()), states = static_cast<int32_t>(ssm.states());
+    const int32_t sizes[] = {rows, rows, states, states};
+    for (int i = 0; i < 4; ++i) out.row_bias[i] = upload.vector(block.row_bias[i], sizes[i]);
+    for (int i = 0; i < 3; ++i) out.conv[i] = upload.vector(ssm.conv[i], int64_t{sizes[i + 1]} * (ssm.conv_kernel + 1));
+    std::vector<float> dt(static_cast<size_t>(int64_t{ssm.n_heads} * d_model));
+    for (size_t i = 0; i < dt.size(); ++i) dt[i] = f16_to_f32(ssm.dt[i]);
+    out.dt = upload.vector(dt.data(), static_cast<int64_t>(dt.size()));
+    out.dt_bias = upload.vector(ssm.dt_bias, ssm.n_heads);
+    out.a = upload.vector(ssm.a, ssm.n_heads);
+    out.d = upload.vector(ssm.d, ssm.n_heads);
+    out.gain = upload.vector(ssm.gain, rows);
+    out.weights = upload.weights({{&out.in, {{&ssm.z, 0}, {&ssm.x, rows}, {&ssm.b, 2 * rows}, {&ssm.c, 2 * rows + states}}},
+                                  {&out.out, {{&ssm.out, 0}}}});
+}
 
 DeviceBlock upload_block(Upload& upload, const Block& block, int32_t d_model, std::vector<float>& frequencies) {
     DeviceBlock out;
@@ -16,6 +34,10 @@ DeviceBlock upload_block(Upload& upload, const Block& block, int32_t d_model, st
     if (block.dropped) return out;
     out.norm = upload.vector(block.norm, d_model);
     out.post_norm = upload.vector(block.post_norm, d_model);
+    if (block.kind == BlockKind::ssm) {
+        upload_mixer(upload, block, d_model, out);
+        return out;
+    }
     if (block.kind == BlockKind::attention) {
         const int32_t n_q = block.n_heads * block.qk, n_k = block.n_kv_heads * block.qk;
         out.q_norm = upload.vector(block.q_norm, block.qk);
@@ -96,10 +118,6 @@ DeviceWeights::DeviceWeights(std::shared_ptr<Device> own, const Weights& weights
 
 void require_supported(const Artifact& artifact) {
     for (const BlockSpec& block : artifact.model.blocks) {
-        if (block.kind == BlockKind::ssm) {
-            throw UnsupportedError("`" + artifact.model.name + "` has Mamba-2 blocks, for which the GPU backends have no kernels yet\n"
-                                   "hint: use backend `cpu`");
-        }
         const bool is_attention = block.kind == BlockKind::attention;
         if (is_attention && (block.axes[0].size > kMaxHead || block.axes[1].size > kMaxHead)) {
             throw UnsupportedError("`" + artifact.model.name + "` has heads of more than " + std::to_string(kMaxHead) +
@@ -115,9 +133,12 @@ uint64_t weight_bytes(const Artifact& artifact, int level) {
         const BlockSpec& block = artifact.model.blocks[b];
         count.vector(block.bias);
         if (allocation[b][0] == 0) continue;
-        for (const auto* vector : {&block.norm, &block.post_norm, &block.q_norm, &block.k_norm, &block.row_bias[0], &block.row_bias[1]}) {
+        for (const auto* vector : {&block.norm, &block.post_norm, &block.q_norm, &block.k_norm, &block.ssm.dt, &block.ssm.dt_bias,
+                                   &block.ssm.a, &block.ssm.d, &block.ssm.gain}) {
             count.vector(*vector);
         }
+        for (const auto& bias : block.row_bias) count.vector(bias);
+        for (const auto& taps : block.ssm.conv) count.vector(taps);
         if (block.kind == BlockKind::attention) count.pairs(int64_t{block.n_kv_heads} * allocation[b][0] / 2);
         for (const auto& weight : block.weights) count.panels(weight);
         count.end_buffer();

@@ -15,11 +15,12 @@ inline constexpr int kMaxHead = 512;  // elements of a head (kernels/gpu/attenti
 // Offsets count floats from the beginning of `vectors`; -1: there is none.
 struct DeviceBlock {
     Buffer weights;
-    Product in;   // q, k, v; gate, up; or up
-    Product out;  // o or down
+    Product in;   // q, k, v; gate, up; up; or z, x, b, c
+    Product out;  // o, down or out
     int32_t norm = -1, bias = -1, post_norm = -1, q_norm = -1, k_norm = -1;
-    int32_t row_bias[2] = {-1, -1};  // of q, k or gate, up
+    int32_t row_bias[4] = {-1, -1, -1, -1};  // of q, k; gate, up; or z, x, b, c
     int32_t first_place = 0;         // of its pairs in `places`
+    int32_t dt = -1, dt_bias = -1, a = -1, d = -1, gain = -1, conv[3] = {-1, -1, -1};  // of a mixer; dt is widened
 };
 
 struct DeviceWeights {

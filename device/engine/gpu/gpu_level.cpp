@@ -55,6 +55,7 @@ bool GpuLevel::forward(const int32_t* tokens, int n, int64_t position, const std
     write_angles(n, position);
     ops_.embed(device_.embed, memory_.tokens, n, weights_.embedding_scale, memory_.x, d_model);
     pending_ = {};
+    if (position == 0) clear_states();
     for (size_t b = 0; b < weights_.blocks.size(); ++b) {
         const Block& block = weights_.blocks[b];
         const DeviceBlock& own = device_.blocks[b];
@@ -65,8 +66,13 @@ bool GpuLevel::forward(const int32_t* tokens, int n, int64_t position, const std
             pending_ = {};
             continue;
         }
-        ops_.normalize(memory_.x, memory_.y, pending_, own.norm, weights_.norm_eps, d_model, own.in.group, 0, n, activations());
-        block.kind == BlockKind::attention ? attention(b, n, position) : mlp(b, n);
+        const bool is_mixer = block.kind == BlockKind::ssm;
+        ops_.normalize(memory_.x, memory_.y, pending_, own.norm, is_mixer, weights_.norm_eps, d_model, own.in.group, 0, n, activations());
+        if (is_mixer) {
+            mixer(b, n);
+        } else {
+            block.kind == BlockKind::attention ? attention(b, n, position) : mlp(b, n);
+        }
         pending_ = {true, own.bias, own.post_norm};
     }
     return true;
@@ -96,10 +102,38 @@ void GpuLevel::mlp(size_t index, int n) {
     ops_.multiply(own.out, activations(), n, memory_.y, weights_.d_model);
 }
 
+void GpuLevel::mixer(size_t index, int n) {
+    const SsmBlock& ssm = weights_.blocks[index].ssm;
+    const DeviceBlock& own = device_.blocks[index];
+    const Buffer& state = memory_.caches[index];
+    const int32_t wide = narrow(memory_.shape.wide), mixed = narrow(memory_.shape.mixed);
+    ops_.find_steps(memory_.y, weights_.d_model, own, ssm, n, memory_.steps);
+    ops_.multiply(own.in, activations(), n, memory_.rows, wide);
+    ops_.convolve(memory_.rows, wide, own, ssm, state, n, memory_.mixed, mixed);
+    ops_.scan(memory_.mixed, mixed, memory_.steps, own, ssm, state, n, memory_.heads);
+    ops_.gate(memory_.rows, wide, own, ssm, n, memory_.heads);
+    AttentionShape heads{};
+    heads.n_heads = ssm.n_heads;
+    heads.vo = ssm.head;
+    heads.vo_quantum = ssm.head_quantum;
+    ops_.merge(memory_.heads, heads, own.out.group, n, activations());
+    ops_.multiply(own.out, activations(), n, memory_.y, weights_.d_model);
+}
+
+// As before the first token.
+void GpuLevel::clear_states() {
+    for (size_t b = 0; b < weights_.blocks.size(); ++b) {
+        const Block& block = weights_.blocks[b];
+        if (block.kind != BlockKind::ssm || block.dropped) continue;
+        const std::vector<char> zeros(memory_.caches[b].n_bytes());
+        memory_.caches[b].write(0, zeros.data(), zeros.size());
+    }
+}
+
 // Of n <= kLogitRows tokens, to the first rows of the device's logits.
 void GpuLevel::multiply_head(int first, int n) {
     const int32_t vocab_size = weights_.vocab_size;
-    ops_.normalize(memory_.x, memory_.y, pending_, device_.norm, weights_.norm_eps, weights_.d_model, device_.head.group, first, n,
+    ops_.normalize(memory_.x, memory_.y, pending_, device_.norm, false, weights_.norm_eps, weights_.d_model, device_.head.group, first, n,
                    activations());
     ops_.multiply(device_.head, activations(), n, memory_.logits, vocab_size);
     if (weights_.logit_softcap != 0) ops_.softcap(memory_.logits, weights_.logit_softcap, n * vocab_size);

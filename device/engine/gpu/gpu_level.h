@@ -16,7 +16,7 @@ public:
 
     std::unique_ptr<SessionLevel> move_to(std::shared_ptr<MappedLevel> next, int32_t n_tokens) override;
     int32_t chunk_tokens() const override { return memory_.shape.n; }
-    bool can_go_back() const override { return true; }
+    bool can_go_back() const override { return !memory_.shape.has_states; }
     bool can_move() const override { return false; }
     bool forward(const int32_t* tokens, int n, int64_t position, const std::atomic<bool>& cancelled) override;
     void head(int first, int n, float* logits) override;
@@ -33,6 +33,8 @@ private:
     void multiply_head(int first, int n);
     void attention(size_t index, int n, int64_t position);
     void mlp(size_t index, int n);
+    void mixer(size_t index, int n);
+    void clear_states();
 
     const Demand& demand_;
     const Weights& weights_;

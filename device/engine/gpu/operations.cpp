@@ -31,10 +31,10 @@ void Operations::multiply(const Product& product, const Quantized& a, int n, con
                     a.stride, a.group_stride, n, y, y_stride});
 }
 
-void Operations::normalize(const Buffer& x, const Buffer& y, const Pending& pending, int32_t gain, float eps, int32_t d_model,
-                           int32_t group, int first, int n, const Quantized& to) const {
+void Operations::normalize(const Buffer& x, const Buffer& y, const Pending& pending, int32_t gain, bool keeps, float eps,
+                           int32_t d_model, int32_t group, int first, int n, const Quantized& to) const {
     device_.launch(Kernel::normalize, n, 1,
-                   {x, y, tables_.vectors, int32_t{pending.is_there}, pending.bias, pending.post_norm, gain, eps, d_model, group, first,
+                   {x, y, tables_.vectors, int32_t{pending.is_there}, pending.bias, pending.post_norm, gain, int32_t{keeps}, eps, d_model, group, first,
                     to.codes, to.scales, to.stride, to.group_stride});
 }
 
@@ -78,6 +78,45 @@ void Operations::attend(const Buffer& queries, const AttentionShape& shape, cons
                        {queries, shape.n_heads, shape.n_kv_heads, shape.qk, shape.vo, cache, shape.capacity, position,
                         shape.softmax_scale, shape.window, shape.softcap, out, int32_t{first}, scores});
     }
+}
+
+void Operations::find_steps(const Buffer& y, int32_t d_model, const DeviceBlock& block, const SsmBlock& ssm, int n,
+                            const Buffer& steps) const {
+    constexpr int kHeads = kGroup / 16;  // of a work group
+    device_.launch(Kernel::steps, (ssm.n_heads + kHeads - 1) / kHeads, n,
+                   {y, d_model, tables_.vectors, block.dt, block.dt_bias, block.a, ssm.n_heads, ssm.step_least, ssm.step_most, steps});
+}
+
+void Operations::convolve(const Buffer& rows, int32_t row_stride, const DeviceBlock& block, const SsmBlock& ssm, const Buffer& state,
+                          int n, const Buffer& mixed, int32_t mixed_stride) const {
+    const auto n_x = static_cast<int32_t>(ssm.rows()), n_states = static_cast<int32_t>(ssm.states());
+    const int32_t sizes[] = {n_x, n_states, n_states};
+    int32_t from = n_x, past = 0, to = 0;
+    for (int i = 0; i < 3; ++i) {
+        const bool is_x = i == 0;
+        device_.launch(Kernel::conv, (sizes[i] + kGroup - 1) / kGroup, 1,
+                       {rows, row_stride, from, tables_.vectors, block.row_bias[i + 1], block.conv[i], ssm.conv_kernel, sizes[i],
+                        is_x ? ssm.n_heads : ssm.n_groups, is_x ? ssm.head : ssm.state, is_x ? ssm.head_quantum : ssm.state_quantum,
+                        state, past, int32_t{n}, mixed, mixed_stride, to});
+        from += sizes[i];
+        to += sizes[i];
+        past += (ssm.conv_kernel - 1) * sizes[i];
+    }
+}
+
+void Operations::scan(const Buffer& mixed, int32_t mixed_stride, const Buffer& steps, const DeviceBlock& block, const SsmBlock& ssm,
+                      const Buffer& state, int n, const Buffer& out) const {
+    const auto first_state = static_cast<int32_t>((ssm.conv_kernel - 1) * (ssm.rows() + 2 * ssm.states()));
+    device_.launch(Kernel::scan, ssm.n_heads, 1,
+                   {mixed, mixed_stride, steps, tables_.vectors, block.d, ssm.n_heads, ssm.n_groups, ssm.state, ssm.head, state, first_state,
+                    int32_t{n}, out});
+}
+
+void Operations::gate(const Buffer& rows, int32_t row_stride, const DeviceBlock& block, const SsmBlock& ssm, int n,
+                      const Buffer& y) const {
+    device_.launch(Kernel::gate, ssm.norm_groups, n,
+                   {rows, row_stride, tables_.vectors, block.row_bias[0], block.gain, ssm.norm_eps, ssm.n_heads, ssm.head,
+                    ssm.head_quantum, static_cast<int32_t>(ssm.rows() / ssm.norm_groups), y});
 }
 
 void Operations::softcap(const Buffer& x, float cap, int32_t n) const {

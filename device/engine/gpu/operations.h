@@ -36,8 +36,8 @@ public:
     void embed(const Product& table, const Buffer& tokens, int n, float factor, const Buffer& x, int32_t d_model) const;
     // y = product * a, for n tokens.
     void multiply(const Product& product, const Quantized& a, int n, const Buffer& y, int32_t y_stride) const;
-    // Of tokens first .. first + n - 1, as the first rows of `to`.
-    void normalize(const Buffer& x, const Buffer& y, const Pending& pending, int32_t gain, float eps, int32_t d_model, int32_t group,
+    // Of tokens first .. first + n - 1, as the first rows of `to`; y gets the result in floats, too, if it `keeps` it.
+    void normalize(const Buffer& x, const Buffer& y, const Pending& pending, int32_t gain, bool keeps, float eps, int32_t d_model, int32_t group,
                    int first, int n, const Quantized& to) const;
     void add_bias(const Buffer& x, const Buffer& y, const Pending& pending, int32_t bias, float eps, int32_t d_model, int n) const;
     // kind: 0 silu, 1 gelu, 2 the square above zero.
@@ -49,6 +49,13 @@ public:
     // `scores`: only with a float16 cache, for score_tokens tokens.
     void attend(const Buffer& queries, const AttentionShape& shape, const Buffer& cache, int32_t position, const Buffer& out, int n,
                 const Buffer& scores, int score_tokens) const;
+    // The steps of a mixer, in order: `state` holds what its convolutions remember (x, b, c), then its states.
+    void find_steps(const Buffer& y, int32_t d_model, const DeviceBlock& block, const SsmBlock& ssm, int n, const Buffer& steps) const;
+    void convolve(const Buffer& rows, int32_t row_stride, const DeviceBlock& block, const SsmBlock& ssm, const Buffer& state, int n,
+                  const Buffer& mixed, int32_t mixed_stride) const;
+    void scan(const Buffer& mixed, int32_t mixed_stride, const Buffer& steps, const DeviceBlock& block, const SsmBlock& ssm,
+              const Buffer& state, int n, const Buffer& out) const;
+    void gate(const Buffer& rows, int32_t row_stride, const DeviceBlock& block, const SsmBlock& ssm, int n, const Buffer& y) const;
     void softcap(const Buffer& x, float cap, int32_t n) const;
     // The largest of n numbers: its index to best[0].
     void choose(const Buffer& logits, int32_t n, const Buffer& best_values, const Buffer& best) const;

@@ -35,6 +35,10 @@ merge_heads_t merge_heads_reference;
 embed_row_t embed_row_reference;
 store_q8_t store_q8_reference;
 store_f16_t store_f16_reference;
+dot_f16_t dot_f16_reference;
+conv_silu_t conv_silu_reference;
+ssm_step_t ssm_step_reference;
+ssm_scan_t ssm_scan_reference;
 
 namespace gpu {
 namespace {
@@ -178,6 +182,10 @@ public:
         }
         if (is_tested(Kernel::softcap_rows)) softcap();
         if (is_tested(Kernel::choose)) choose();
+        if (is_tested(Kernel::steps)) find_steps();
+        if (is_tested(Kernel::conv)) convolve();
+        if (is_tested(Kernel::scan)) scan();
+        if (is_tested(Kernel::gate)) gate();
     }
 
 private:
@@ -300,13 +308,14 @@ private:
         Codes expected(kTokens, kColumns, kGroupColumns);
         const Sent sent = room(expected);
         Operations(device_, tables)
-            .normalize(x_sent, y_sent, {true, bias_at, post_at}, gain_at, kEps, kColumns, kGroupColumns, 0, kTokens,
+            .normalize(x_sent, y_sent, {true, bias_at, post_at}, gain_at, true, kEps, kColumns, kGroupColumns, 0, kTokens,
                        quantized(sent, expected));
         add_pending(x, y, bias.data(), has_post_norm ? post.data() : nullptr);
         compare(Kernel::normalize, receive<float>(x_sent, kTokens * kColumns), x, kTolerance);
         for (size_t row = 0; row < x.size(); row += kColumns) {
             rms_norm_reference(x.data() + row, gain.data(), kEps, kColumns, x.data() + row);
         }
+        compare(Kernel::normalize, receive<float>(y_sent, kTokens * kColumns), x, kTolerance);
         compare_quantized(Kernel::normalize, sent, expected, x, kColumns);
     }
 
@@ -549,6 +558,124 @@ private:
         Operations(device_, Upload(device_).finish()).choose(send(logits), kLogits, values, best);
         const int32_t found = receive<int32_t>(best, 1)[0];
         if (found != 4321) fail(Kernel::choose, "token " + std::to_string(found) + " where 4321 is right");
+    }
+
+    static SsmBlock mixer() {
+        SsmBlock ssm;
+        ssm.n_heads = 6;
+        ssm.n_groups = ssm.norm_groups = 2;
+        ssm.state = 16;
+        ssm.head = 24;
+        ssm.conv_kernel = 4;
+        ssm.step_least = 0.01f;
+        ssm.step_most = 4.0f;
+        ssm.norm_eps = kEps;
+        return ssm;
+    }
+
+    void find_steps() {
+        constexpr int kTokens = 2;
+        const SsmBlock ssm = mixer();
+        const int n_heads = ssm.n_heads;
+        const std::vector<float> x = numbers_.reals(kTokens * kColumns), bias = numbers_.reals(n_heads, -4.0f, 1.0f), a = numbers_.reals(n_heads, -7.0f, -0.3f);
+        std::vector<uint16_t> dt(as_size(n_heads * kColumns));
+        std::vector<float> widened(dt.size());
+        for (size_t i = 0; i < dt.size(); ++i) dt[i] = f32_to_f16(numbers_.real(-0.3f, 0.3f)), widened[i] = f16_to_f32(dt[i]);
+        Upload upload(device_);
+        DeviceBlock block;
+        block.dt = upload.vector(widened.data(), static_cast<int64_t>(widened.size()));
+        block.dt_bias = upload.vector(bias.data(), n_heads);
+        block.a = upload.vector(a.data(), n_heads);
+        const Tables tables = upload.finish();
+        const Buffer to(device_, as_size(kTokens * 2 * n_heads) * 4);
+        Operations(device_, tables).find_steps(send(x), kColumns, block, ssm, kTokens, to);
+        std::vector<float> expected(as_size(kTokens * 2 * n_heads));
+        for (int t = 0; t < kTokens; ++t) {
+            float* step = expected.data() + t * 2 * n_heads;
+            dot_f16_reference(dt.data(), x.data() + t * kColumns, n_heads, kColumns, step);
+            ssm_step_reference(step, bias.data(), a.data(), ssm.step_least, ssm.step_most, n_heads, step + n_heads);
+        }
+        compare(Kernel::steps, receive<float>(to, static_cast<int64_t>(expected.size())), expected, kTolerance);
+    }
+
+    // Tokens whose convolutions reach back before the first of them, and what is remembered of them.
+    void convolve() {
+        constexpr int kTokens = 5;
+        const SsmBlock ssm = mixer();
+        const int n_x = static_cast<int>(ssm.rows()), n_states = static_cast<int>(ssm.states()), n_taps = ssm.conv_kernel + 1;
+        const int sizes[] = {n_x, n_states, n_states}, mixed = n_x + 2 * n_states, stride = n_x + mixed;
+        const std::vector<float> rows = numbers_.reals(int64_t{kTokens} * stride), bias = numbers_.reals(mixed);
+        const std::vector<float> taps = numbers_.reals(int64_t{n_taps} * mixed);
+        std::vector<float> past = numbers_.reals(int64_t{n_taps - 2} * mixed), expected(as_size(kTokens * mixed));
+        Upload upload(device_);
+        DeviceBlock block;
+        for (int i = 0, at = 0; i < 3; at += sizes[i++]) {
+            block.row_bias[i + 1] = upload.vector(bias.data() + at, sizes[i]);
+            block.conv[i] = upload.vector(taps.data() + at * n_taps, int64_t{sizes[i]} * n_taps);
+        }
+        const Tables tables = upload.finish();
+        const Buffer state = send(past), to(device_, expected.size() * 4);
+        Operations(device_, tables).convolve(send(rows), stride, block, ssm, state, kTokens, to, mixed);
+        std::vector<float> x = rows;
+        for (size_t i = 0; i < x.size(); ++i) {
+            const size_t column = i % as_size(stride);
+            if (column >= as_size(n_x)) x[i] += bias[column - as_size(n_x)];
+        }
+        for (int i = 0, at = 0; i < 3; at += sizes[i++]) {
+            const int n_heads = i ? ssm.n_groups : ssm.n_heads, dims = i ? ssm.state : ssm.head;
+            conv_silu_reference({x.data() + n_x + at, taps.data() + at * n_taps, past.data() + at * (n_taps - 2), expected.data() + at, stride,
+                                 mixed, kTokens, ssm.conv_kernel, n_heads, dims, 8, 0, n_heads * dims / 8});
+        }
+        compare(Kernel::conv, receive<float>(to, static_cast<int64_t>(expected.size())), expected, kTolerance);
+        compare(Kernel::conv, receive<float>(state, static_cast<int64_t>(past.size())), past, kTolerance);
+    }
+
+    void scan() {
+        constexpr int kTokens = 3;
+        const SsmBlock ssm = mixer();
+        const int n_x = static_cast<int>(ssm.rows()), mixed = n_x + 2 * static_cast<int>(ssm.states()), n_heads = ssm.n_heads;
+        const std::vector<float> rows = numbers_.reals(int64_t{kTokens} * mixed), steps = numbers_.reals(int64_t{kTokens} * 2 * n_heads, 0.0f, 1.0f);
+        const std::vector<float> skip = numbers_.reals(n_heads);
+        const int64_t first_state = int64_t{ssm.conv_kernel - 1} * mixed, head_states = int64_t{ssm.state} * ssm.head;
+        std::vector<float> state = numbers_.reals(first_state + n_heads * head_states), expected(as_size(kTokens * n_x));
+        Upload upload(device_);
+        DeviceBlock block;
+        block.d = upload.vector(skip.data(), n_heads);
+        const Tables tables = upload.finish();
+        const Buffer state_sent = send(state), to(device_, expected.size() * 4);
+        Operations(device_, tables).scan(send(rows), mixed, send(steps), block, ssm, state_sent, kTokens, to);
+        for (int h = 0; h < n_heads; ++h) {
+            const float* b = rows.data() + n_x + h / (n_heads / ssm.n_groups) * ssm.state;
+            ssm_scan_reference({rows.data() + h * ssm.head, b, b + ssm.states(), steps.data() + h, steps.data() + n_heads + h,
+                                state.data() + first_state + h * head_states, expected.data() + h * ssm.head, mixed, mixed, 2 * n_heads, n_x,
+                                skip[as_size(h)], kTokens, ssm.state, ssm.head});
+        }
+        compare(Kernel::scan, receive<float>(to, static_cast<int64_t>(expected.size())), expected, kTolerance);
+        compare(Kernel::scan, receive<float>(state_sent, static_cast<int64_t>(state.size())), state, kTolerance);
+    }
+
+    void gate() {
+        constexpr int kTokens = 2;
+        const SsmBlock ssm = mixer();
+        const int n_x = static_cast<int>(ssm.rows()), width = n_x / ssm.norm_groups;
+        const std::vector<float> rows = numbers_.reals(int64_t{kTokens} * n_x), bias = numbers_.reals(n_x), gain = numbers_.reals(n_x);
+        std::vector<float> y = numbers_.reals(int64_t{kTokens} * n_x);
+        Upload upload(device_);
+        DeviceBlock block;
+        block.row_bias[0] = upload.vector(bias.data(), n_x);
+        block.gain = upload.vector(gain.data(), n_x);
+        const Tables tables = upload.finish();
+        const Buffer y_sent = send(y);
+        Operations(device_, tables).gate(send(rows), n_x, block, ssm, kTokens, y_sent);
+        for (int t = 0; t < kTokens; ++t) {
+            std::vector<float> z(rows.begin() + t * n_x, rows.begin() + (t + 1) * n_x), gated(z.size());
+            for (size_t i = 0; i < z.size(); ++i) z[i] += bias[i];
+            rope_reference({z.data(), nullptr, nullptr, gated.data(), int64_t{ssm.n_heads} * 8, ssm.n_heads, ssm.head, 8});
+            silu_mul_reference(gated.data(), y.data() + t * n_x, n_x);
+            for (int at = 0; at < n_x; at += width) rms_norm_reference(gated.data() + at, gain.data() + at, kEps, width, gated.data() + at);
+            std::copy(gated.begin(), gated.end(), y.begin() + t * n_x);
+        }
+        compare(Kernel::gate, receive<float>(y_sent, static_cast<int64_t>(y.size())), y, kTolerance);
     }
 
     Device& device_;
