@@ -96,7 +96,8 @@ test-gpu:
 # Tokens per second at every level of ARTIFACT, against what docs/gpu.md has on paper.
 ARTIFACT ?= $(BUILD)/demo/smollm2.edge
 bench-gpu: test-gpu
-	$(BUILD)/gpu/device/edge-run bench $(ARTIFACT) --all-levels --no-probe --backend $(GPU) --json | tee $(BUILD)/gpu/bench.json
+	$(BUILD)/gpu/device/edge-run bench $(ARTIFACT) --all-levels --no-probe --backend $(GPU) --json >$(BUILD)/gpu/bench.json
+	cat $(BUILD)/gpu/bench.json
 
 # 64-bit ARM under qemu, as processors with i8mm, with dotprod only, and with neither.
 test-arm: $(VENV)/.dependencies

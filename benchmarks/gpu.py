@@ -3,10 +3,10 @@
     python benchmarks/gpu.py [ARTIFACT] [--backend opencl|cuda]   # without --backend on paper only
 
 The default artifact is the demo's. Writes build/bench/gpu.json. The paper's side (docs/gpu.md) takes, for each token,
-the longest of three streams: bytes of weights over the memory's bandwidth, instructions over what the cores issue, reads of
-codebooks over what local memory gives; and adds what launching each kernel costs. Bytes and weights are counted in the
-artifact, instructions in the inner loop of kernels/gpu/weights.cl; devices are as their makers and reviewers publish
-them: none was measured here.
+the longest of three: bytes of weights over the memory's bandwidth, instructions over what the cores issue, reads
+of codebooks over what local memory gives; and adds what launching each kernel costs. Bytes and weights are counted in
+the artifact, instructions in the inner loop of kernels/gpu/weights.cl; devices are as their makers and reviewers
+publish them: none was measured here.
 """
 
 from __future__ import annotations
