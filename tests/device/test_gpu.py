@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from device_artifacts import SHAPES, edge_run, write_tiny
 from numpy.typing import NDArray
 from tiny_model import mix_bits, nested_ladder, tiny_config, tiny_ssm_config, write_random_artifact
 
-from edgesdk.errors import ArtifactError, EngineError, MemoryBudgetError, UsageError
+from edgesdk.errors import ArtifactError, EngineError, HashError, MemoryBudgetError, UsageError
 from edgesdk.formats.tiles import PANEL_BITS
 
 try:
@@ -160,6 +161,21 @@ def test_an_answer_is_the_same_sampled_here_or_there(tiny: Path, opencl: None) -
                 session.rewind(2)
             answers.append(found)
         assert answers[0] == answers[1]
+
+
+def test_sessions_in_several_threads_share_the_device(tiny: Path, opencl: None) -> None:
+    with load(tiny, level=2, backend="opencl") as model, ThreadPoolExecutor(4) as threads:
+        prompts = [f"prompt {i}" for i in range(8)]
+        expected = [model.generate(prompt, max_tokens=12) for prompt in prompts]
+        assert list(threads.map(lambda prompt: model.generate(prompt, max_tokens=12), prompts)) == expected
+
+
+def test_a_damaged_level_is_refused_before_it_is_used(tiny: Path, opencl: None, tmp_path: Path) -> None:
+    damaged = bytearray(tiny.read_bytes())
+    damaged[-5000] ^= 1
+    (tmp_path / "damaged.edge").write_bytes(damaged)
+    with pytest.raises(HashError):
+        load(tmp_path / "damaged.edge", level=2, backend="opencl")
 
 
 def test_the_level_can_change(tiny: Path, opencl: None) -> None:
