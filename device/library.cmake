@@ -5,12 +5,12 @@ include(GNUInstallDirs)
 
 # Only the functions of edge.h can be seen from outside.
 add_library(edge SHARED $<TARGET_OBJECTS:edge_objects>)
-target_link_libraries(edge PRIVATE edge_kernels Threads::Threads)
+target_link_libraries(edge PRIVATE edge_kernels Threads::Threads ${CMAKE_DL_LIBS})
 target_link_options(edge PRIVATE "-Wl,--version-script=${CMAKE_CURRENT_SOURCE_DIR}/edge.map")
 set_target_properties(edge PROPERTIES LINK_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/edge.map")
 
 add_library(edge_static STATIC $<TARGET_OBJECTS:edge_objects> $<TARGET_OBJECTS:edge_kernels>)
-target_link_libraries(edge_static PUBLIC Threads::Threads)
+target_link_libraries(edge_static PUBLIC Threads::Threads ${CMAKE_DL_LIBS})
 set_target_properties(edge_static PROPERTIES OUTPUT_NAME edge)
 
 foreach(library edge edge_static)

@@ -21,9 +21,11 @@ from edgesdk.device.chat_template import render_chat
 from edgesdk.device.session import Sampling, Session, integer
 from edgesdk.errors import UsageError
 
-__all__ = ["Level", "Memory", "Model", "isa", "load", "memory_budget", "parse_bytes"]
+__all__ = ["Backend", "Level", "Memory", "Model", "isa", "load", "memory_budget", "parse_bytes"]
 
 Verify = Literal["lazy", "eager", "off"]
+BackendName = Literal["auto", "cpu", "opencl", "cuda"]
+_BACKENDS = {"cpu": 0, "auto": 1, "opencl": 2, "cuda": 3}
 _VERIFY = {"lazy": 0, "eager": 1, "off": 2}
 _RECOMPUTE = {False: 0, True: 1, "background": 2}
 _TRIM = ("none", "moderate", "low", "critical")
@@ -56,6 +58,24 @@ class Memory:
     total_bytes: int
 
 
+@dataclass(frozen=True)
+class Backend:
+    """What a model runs on.
+
+    name: cpu, opencl or cuda; device, driver: as the driver calls them, "" for cpu
+    reason: why `auto` did not take a GPU
+    device_bytes: what this process holds on the device, all models and sessions together
+    compiled: programs that were compiled from source since the device was opened; 0 when they came from the cache
+    """
+
+    name: str
+    device: str
+    driver: str
+    reason: str
+    device_bytes: int
+    compiled: int
+
+
 def load(
     path: str | os.PathLike[str],
     *,
@@ -73,6 +93,7 @@ def load(
     chunk: int | None = None,
     adaptive: bool = False,
     min_level: int = 0,
+    backend: BackendName = "cpu",
 ) -> Model:
     """Loads one level of an artifact.
 
@@ -88,6 +109,8 @@ def load(
     adaptive: levels are given up while memory is short, before the system ends processes, and come back when it is not:
     never above the level that was loaded or set
     min_level: a file that was cut below this level is refused, whichever level is run
+    backend: what computes: cpu; opencl or cuda, which are refused where there is no such device or it fails its
+    self-test; or auto: a GPU that can be used, else the CPU (docs/gpu.md)
     Raises MemoryBudgetError, UsageError, ArtifactError (HashError, TruncatedError) and EngineError.
 
     Example:
@@ -100,6 +123,8 @@ def load(
         raise UsageError(f"{' and '.join(names)} were given together", hint="give one of rate, budget, level")
     if verify not in _VERIFY:
         raise UsageError(f"verify is {verify!r}", hint="it is one of 'lazy', 'eager', 'off'")
+    if backend not in _BACKENDS:
+        raise UsageError(f"backend is {backend!r}", hint="it is one of 'auto', 'cpu', 'opencl', 'cuda'")
     native = _native.Model(
         os.fspath(path),
         {"rate": 1, "budget": 2, "level": 3}[names[0]] if names else 0,
@@ -117,6 +142,7 @@ def load(
         pin,
         adaptive,
         integer("min_level", min_level),
+        _BACKENDS[backend],
     )
     return Model(native)
 
@@ -216,6 +242,11 @@ class Model:
     def threads(self) -> int:
         """Threads that each session runs on."""
         return self._native.threads
+
+    @property
+    def backend(self) -> Backend:
+        """What the model runs on."""
+        return Backend(*self._native.backend())
 
     @property
     def metadata(self) -> Mapping[str, Any]:

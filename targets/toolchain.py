@@ -17,7 +17,7 @@ from edgesdk.targets.profile import Profile
 __all__ = ["Toolchain", "find_program", "find_toolchain", "native_sources"]
 
 NATIVE = Path(__file__).parents[1] / "native"
-_SUFFIXES = {".c", ".cmake", ".cpp", ".h", ".in", ".inc", ".java", ".map", ".txt"}
+_SUFFIXES = {".c", ".cl", ".cmake", ".cpp", ".cu", ".h", ".in", ".inc", ".java", ".map", ".txt"}
 _EXTRA_HINT = "pip install 'edgesdk[targets]'"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,6 +26,34 @@ CHAT = {
     "assistant": ["[assistant]", "\n"],
     "generation_prompt": "[assistant]",
     "trim": [],
+}
+
+
+# Of models that reach every part of a forward pass: arguments of tiny_config.
+SHAPES: dict[str, dict[str, Any]] = {
+    "grouped": {},
+    "untied, biases": {"tied_head": False, "biases": True},
+    "one key head": {"n_heads": 4, "n_kv_heads": 1, "head_dim": 16},
+    "odd width": {"d_model": 72, "width": 168, "n_heads": 3, "n_kv_heads": 3, "head_dim": 24},
+    "normed heads": {"norms": ("qk_norm",), "windows": (9, None)},
+    "capped, two norms": {
+        "norms": ("post_norm",),
+        "windows": (None, 20),
+        "softcap": 1.5,
+        "logit_softcap": 2.0,
+        "activation": "gelu_tanh",
+        "biases": True,
+    },
+    "everything": {
+        "norms": ("post_norm", "qk_norm"),
+        "windows": (1, 12),
+        "softcap": 3.0,
+        "activation": "gelu_tanh",
+        "n_heads": 3,
+        "n_kv_heads": 3,
+        "head_dim": 24,
+    },
+    "wide": {"d_model": 256, "width": 512, "n_heads": 8, "n_kv_heads": 4, "head_dim": 64, "vocab_size": 1000},
 }
 
 

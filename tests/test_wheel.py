@@ -76,7 +76,7 @@ def test_the_wheel_holds_what_it_should_and_no_more(wheel):
     assert compiled_by_users in others
     assert suffixes <= {".py", ".pyi", ".typed", ".so", ".h", ".json", ".md", ".sh", ".toml"}
     assert [name for name in others if name.endswith(".h")] == ["edgesdk/include/edge.h"]
-    kinds = {".c", ".cmake", ".cpp", ".h", ".in", ".inc", ".java", ".map", ".txt"}
+    kinds = {".c", ".cl", ".cmake", ".cpp", ".cu", ".h", ".in", ".inc", ".java", ".map", ".txt"}
     wanted = {
         path.relative_to(ROOT).as_posix()
         for folder in ("cmake", "kernels", "device")

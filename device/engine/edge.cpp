@@ -236,6 +236,26 @@ uint64_t edge_model_token_bytes(const edge_model* model) {
     return answer(uint64_t{0}, [&] { return model_of(model).level()->weights.token_bytes(); });
 }
 
+edge_status edge_model_backend(const edge_model* model, edge_backend_info* out) {
+    return guard([&] {
+        require(model, "model");
+        const edge::Backend& backend = model->model->backend();
+        edge_backend_info info{};
+        info.name = edge::gpu::backend_name(EDGE_BACKEND_CPU);
+        info.device = info.driver = "";
+        info.reason = backend.reason.c_str();
+        if (const edge::gpu::Device* device = backend.device.get()) {
+            info.backend = device->info().backend;
+            info.n_compiled = device->n_compiled();
+            info.name = edge::gpu::backend_name(device->info().backend);
+            info.device = device->info().name.c_str();
+            info.driver = device->info().driver.c_str();
+            info.device_bytes = device->allocated_bytes();
+        }
+        write_struct(out, info);
+    });
+}
+
 edge_status edge_model_estimate(const edge_model* model, int32_t level, int32_t context_tokens, int32_t kv_bits,
                                 edge_memory* out) {
     return guard([&] {

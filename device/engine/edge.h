@@ -43,6 +43,7 @@ typedef enum edge_status {
     EDGE_NOT_FOUND = 200,
     EDGE_IO = 201,
     EDGE_OUT_OF_MEMORY = 202,    /* the budget does not hold the smallest level, or an allocation failed */
+    EDGE_NO_DEVICE = 203,        /* the backend that was asked for is not there, or failed its self-test */
     EDGE_INTERNAL = 300
 } edge_status;
 
@@ -57,6 +58,11 @@ typedef enum edge_recompute { EDGE_RECOMPUTE_NONE = 0, EDGE_RECOMPUTE_NEXT = 1, 
 
 /* How short of memory an app is, as its system tells it. */
 typedef enum edge_trim { EDGE_TRIM_NONE = 0, EDGE_TRIM_MODERATE = 1, EDGE_TRIM_LOW = 2, EDGE_TRIM_CRITICAL = 3 } edge_trim;
+
+/* What computes. AUTO: CUDA, or a GPU through OpenCL, whichever is there, passes the self-test and has kernels for the model; else
+ * the CPU. OPENCL without a GPU takes whatever device OpenCL has. On a GPU weights, key/value cache and rows lie in its memory, and
+ * lock_pages, prefault, huge_pages, pin_threads and n_threads mean nothing. */
+typedef enum edge_backend { EDGE_BACKEND_CPU = 0, EDGE_BACKEND_AUTO = 1, EDGE_BACKEND_OPENCL = 2, EDGE_BACKEND_CUDA = 3 } edge_backend;
 
 typedef struct edge_load_options {
     size_t struct_size;
@@ -75,6 +81,7 @@ typedef struct edge_load_options {
     int32_t pin_threads;     /* 1: each worker thread stays on a core of its own; the calling thread is left alone */
     int32_t adaptive;        /* 1: a thread gives levels up while memory is short, and takes them back when it is not */
     int32_t min_level;       /* a file that was cut below this level is refused with EDGE_TRUNCATED, whichever level is run */
+    int32_t backend;         /* edge_backend; a GPU that was asked for and cannot be used is EDGE_NO_DEVICE */
 } edge_load_options;
 
 typedef struct edge_level_info {
@@ -87,6 +94,17 @@ typedef struct edge_level_info {
     double perplexity;       /* NaN: not measured */
     double kl;
 } edge_level_info;
+
+typedef struct edge_backend_info { /* texts are valid as long as the model */
+    size_t struct_size;
+    int32_t backend;          /* edge_backend, never AUTO */
+    int32_t n_compiled;       /* programs that were compiled from source since the device was opened; 0: they came from the cache */
+    const char* name;         /* "cpu", "opencl" or "cuda" */
+    const char* device;       /* as its driver calls it; "" for cpu, like the next two */
+    const char* driver;
+    const char* reason;       /* why AUTO did not take a GPU */
+    uint64_t device_bytes;    /* that this process holds on the device, all models and sessions together */
+} edge_backend_info;
 
 typedef struct edge_memory {  /* what a level needs at a context length; exact */
     size_t struct_size;
@@ -147,6 +165,7 @@ EDGE_API int32_t edge_model_level(const edge_model* model);
 /* Why this level was chosen; valid until this thread asks again. */
 EDGE_API const char* edge_model_level_reason(const edge_model* model);
 EDGE_API int32_t edge_model_context_tokens(const edge_model* model);
+EDGE_API edge_status edge_model_backend(const edge_model* model, edge_backend_info* out);
 EDGE_API int32_t edge_model_vocab_size(const edge_model* model);
 EDGE_API int32_t edge_model_n_threads(const edge_model* model);
 EDGE_API uint64_t edge_model_token_bytes(const edge_model* model); /* weights that one token reads, key/value cache apart */

@@ -12,11 +12,18 @@ uint64_t vector_bytes(const Artifact& artifact, int level) {
 }  // namespace
 
 MappedLevel::MappedLevel(int file, const Artifact& artifact, const Choice& choice, const Placement& placement, edge_verify verify,
-                         std::span<std::atomic<bool>> passed, const MappedLevel* other)
+                         std::span<std::atomic<bool>> passed, const MappedLevel* other,
+                         const std::shared_ptr<gpu::Device>& device)
     : choice(choice),
       mapping(file, artifact, choice.level, placement, passed, other ? &other->mapping : nullptr),
       verifier(artifact, mapping, verify),
       vectors(vector_bytes(artifact, choice.level)),
-      weights(vectors, artifact, choice.level, &mapping) {}
+      weights(vectors, artifact, choice.level, &mapping) {
+    if (!device) return;
+    on_device = std::make_shared<const gpu::DeviceWeights>(device, weights);
+    mapping.require_whole();
+    verifier.wait(false);
+    mapping.drop_pages();
+}
 
 }  // namespace edge

@@ -141,6 +141,10 @@ MappedRun::~MappedRun() {
     munmap(pages, n_page_bytes);
 }
 
+void Mapping::drop_pages() const {
+    for (const auto& run : runs_) madvise(run->pages, run->n_page_bytes, MADV_DONTNEED);
+}
+
 void Mapping::require_whole() const {
     const auto is_lost = [](const auto& run) { return run->lost.load(std::memory_order_acquire); };
     if (std::none_of(runs_.begin(), runs_.end(), is_lost)) return;

@@ -50,6 +50,9 @@ public:
     // Throws EDGE_IO when pages were lost that somebody read.
     void require_whole() const;
 
+    // Lets the system take the pages back: what is read again comes from the file. Not for copies.
+    void drop_pages() const;
+
     // Runs that the level uses, in file order; none is empty.
     std::span<const std::shared_ptr<MappedRun>> runs() const { return runs_; }
 

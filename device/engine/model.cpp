@@ -9,6 +9,7 @@
 #include <cstring>
 #include <utility>
 
+#include "bytes.h"
 #include "memory.h"
 #include "threads.h"
 
@@ -19,7 +20,36 @@ constexpr int32_t kDefaultContext = 2048;
 constexpr int32_t kMaxThreads = 256;
 constexpr int32_t kMaxChunk = 4096;
 
-Demand make_demand(const Artifact& artifact, const edge_load_options& options) {
+std::shared_ptr<gpu::Device> open_backend(const Artifact& artifact, const edge_load_options& options, edge_backend backend,
+                                          bool only_gpu) {
+    if (options.adaptive) throw ArgumentError("`adaptive` needs the CPU\nhint: leave it out, or use backend `cpu`");
+    gpu::require_supported(artifact);
+    return gpu::open_device(backend, only_gpu);
+}
+
+Backend choose_backend(const Artifact& artifact, const edge_load_options& options) {
+    switch (options.backend) {
+        case EDGE_BACKEND_CPU: return {};
+        case EDGE_BACKEND_OPENCL:
+        case EDGE_BACKEND_CUDA: {
+            return {open_backend(artifact, options, static_cast<edge_backend>(options.backend), false), ""};
+        }
+        case EDGE_BACKEND_AUTO: break;
+        default: throw ArgumentError("`backend` is " + std::to_string(options.backend) + ", expected 0 to 3");
+    }
+    Backend chosen;
+    for (const edge_backend backend : {EDGE_BACKEND_CUDA, EDGE_BACKEND_OPENCL}) {
+        try {
+            return {open_backend(artifact, options, backend, true), ""};
+        } catch (const Error& error) {
+            const std::string why = error.message.substr(0, error.message.find('\n'));
+            chosen.reason += (chosen.reason.empty() ? "" : "; ") + std::string(gpu::backend_name(backend)) + ": " + why;
+        }
+    }
+    return chosen;
+}
+
+Demand make_demand(const Artifact& artifact, const edge_load_options& options, const Backend& backend) {
     const int32_t longest = artifact.model.max_context;
     if (options.context_tokens < 0 || options.context_tokens > longest) {
         throw ArgumentError("context is " + std::to_string(options.context_tokens) + " tokens, this model takes up to " +
@@ -40,14 +70,27 @@ Demand make_demand(const Artifact& artifact, const edge_load_options& options) {
     demand.n_threads = options.n_threads ? options.n_threads : std::min(kMaxThreads, usable_cores());
     demand.chunk_tokens = options.chunk_tokens;
     demand.huge_pages = options.huge_pages != 0;
+    if (!backend.device) return demand;
+    demand.on_device = true;
+    demand.n_threads = 1;
+    demand.huge_pages = false;
     return demand;
 }
 
-Choice choose(const Artifact& artifact, const Demand& demand, const edge_load_options& options) {
+// What automatic selection grants. A GPU with memory of its own does not say how much of it is free.
+MemoryBudget measure_budget(const Backend& backend) {
+    if (!backend.device || backend.device->info().shares_memory) return measure_memory();
+    const uint64_t all = backend.device->info().memory_bytes, held = backend.device->allocated_bytes();
+    const uint64_t reserve = std::max<uint64_t>(64 << 20, all / 10), room = all - std::min(all, held);
+    return {room - std::min(room, reserve), backend.device->info().name + " has " + mebibytes(all) + ", " + mebibytes(held) +
+                                                " are in use here, " + mebibytes(reserve) + " are kept in reserve"};
+}
+
+Choice choose(const Artifact& artifact, const Demand& demand, const edge_load_options& options, const Backend& backend) {
     choose_by_level(artifact, options.min_level);  // refuses a file that does not hold it
     switch (options.choose) {
         case 0: {
-            const MemoryBudget budget = measure_memory();
+            const MemoryBudget budget = measure_budget(backend);
             return choose_by_budget(artifact, demand, budget.bytes, budget.reason);
         }
         case 1: return choose_by_rate(artifact, options.rate);
@@ -93,14 +136,15 @@ Model::File::~File() { close(number); }
 Model::Model(const std::string& path, const edge_load_options& options)
     : file_(path),
       artifact_(read_artifact(file_.number)),
-      demand_(make_demand(artifact_, options)),
+      backend_(choose_backend(artifact_, options)),
+      demand_(make_demand(artifact_, options, backend_)),
       pin_threads_(options.pin_threads != 0),
-      placement_{options.lock_pages != 0, options.prefault != 0, options.huge_pages != 0},
+      placement_(backend_.device ? Placement{} : Placement{options.lock_pages != 0, options.prefault != 0, options.huge_pages != 0}),
       verify_(checked_verify(options.verify)),
       passed_(artifact_.runs.size()),
       stamp_(stamp()),
-      level_(std::make_shared<MappedLevel>(file_.number, artifact_, choose(artifact_, demand_, options), placement_, verify_,
-                                           passed_, nullptr)),
+      level_(std::make_shared<MappedLevel>(file_.number, artifact_, choose(artifact_, demand_, options, backend_), placement_,
+                                           verify_, passed_, nullptr, backend_.device)),
       wanted_(level_->choice.level),
       tokenizer_(tokenizer_tables(level_->mapping, artifact_), artifact_.tokenizer) {
     const auto jinja = view<char>(level_->mapping, artifact_.chat_template);
@@ -176,7 +220,7 @@ void Model::change(const Choice& choice, const Placement& placement, edge_recomp
     if (next->choice.level != level) {
         look_at_file(artifact_.levels[static_cast<size_t>(level)]);
         const edge_verify verify = verify_ == EDGE_VERIFY_OFF ? EDGE_VERIFY_OFF : EDGE_VERIFY_LAZY;
-        next = std::make_shared<MappedLevel>(file_.number, artifact_, choice, placement, verify, passed_, next.get());
+        next = std::make_shared<MappedLevel>(file_.number, artifact_, choice, placement, verify, passed_, next.get(), backend_.device);
         next->mapping.require_whole();
         next->verifier.wait(false);  // in this thread, too: users still run the level before
     } else if (recompute == EDGE_RECOMPUTE_NONE) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "artifact.h"
+#include "gpu/device.h"
 #include "mapped_level.h"
 #include "mapping.h"
 #include "pressure_monitor.h"
@@ -25,6 +26,12 @@ protected:
     ~LevelUser() = default;
 };
 
+// What a model runs on.
+struct Backend {
+    std::shared_ptr<gpu::Device> device;  // nullptr: the CPU
+    std::string reason;                   // why it is not a GPU, when the choice was automatic
+};
+
 class Model {
 public:
     // Throws Error. Nothing is mapped before the header has passed and a level is chosen.
@@ -32,6 +39,7 @@ public:
 
     const Artifact& artifact() const { return artifact_; }
     const Demand& demand() const { return demand_; }
+    const Backend& backend() const { return backend_; }
     const Tokenizer& tokenizer() const { return tokenizer_; }
     std::string_view chat_template() const { return chat_template_; }  // empty: none
     int32_t vocab_size() const { return artifact_.model.vocab_size; }
@@ -75,6 +83,7 @@ private:
 
     const File file_;  // stays open: a level that comes later is the same file's, whatever its name means by then
     const Artifact artifact_;
+    const Backend backend_;
     const Demand demand_;
     const bool pin_threads_;
     const Placement placement_;

@@ -8,7 +8,7 @@
 namespace edge {
 
 Recomputation::Recomputation(std::shared_ptr<MappedLevel> level, const Demand& demand, std::span<const int32_t> tokens)
-    : level_(std::make_unique<SessionLevel>(std::move(level), demand, alone_)) {
+    : level_(std::make_unique<CpuLevel>(std::move(level), demand, alone_)) {
     tokens_.reserve(static_cast<size_t>(demand.context_tokens));
     go_on(tokens);
 }
@@ -34,14 +34,14 @@ void Recomputation::run() noexcept {
     done_ = true;
 }
 
-std::unique_ptr<SessionLevel> Recomputation::take(ThreadPool& pool) {
+std::unique_ptr<CpuLevel> Recomputation::take(ThreadPool& pool) {
     thread_.join();
     try {
         level_->level->mapping.require_whole();
     } catch (const Error&) {
         return nullptr;
     }
-    level_->transformer.use(pool);
+    level_->use(pool);
     return std::move(level_);
 }
 

@@ -28,7 +28,7 @@ public:
     // Only when it is done. More tokens behind those that it has. Throws when no thread can be started.
     void go_on(std::span<const int32_t> tokens);
     // The level with everything computed, now for the caller's threads. nullptr when pages of its weights were lost.
-    std::unique_ptr<SessionLevel> take(ThreadPool& pool);
+    std::unique_ptr<CpuLevel> take(ThreadPool& pool);
 
 private:
     void run() noexcept;
@@ -36,7 +36,7 @@ private:
     std::vector<int32_t> tokens_;
     int32_t n_computed_ = 0;  // the thread's own while it runs
     ThreadPool alone_{1};
-    std::unique_ptr<SessionLevel> level_;
+    std::unique_ptr<CpuLevel> level_;
     std::atomic<bool> stop_{false}, done_{false};
     std::thread thread_;
 };

@@ -26,6 +26,9 @@ public:
     // Throws EDGE_BAD_ARGUMENT for values out of range. Restarts the random numbers.
     void set(const edge_sampling& sampling);
 
+    // What sample() gives is then the largest logit, whatever the history.
+    bool takes_likeliest() const { return temperature_ == 0 && penalty_ == 1; }
+
     // history: all tokens so far, prompt included; each that occurs in it is penalized once.
     int32_t sample(std::span<const float> logits, std::span<const int32_t> history);
 

@@ -5,6 +5,8 @@
 
 #include "bytes.h"
 #include "errors.h"
+#include "gpu/device_memory.h"
+#include "gpu/device_weights.h"
 #include "mapping.h"
 #include "session_memory.h"
 #include "weights.h"
@@ -52,13 +54,21 @@ std::string smaller_hint(const Artifact& artifact, const Demand& demand, uint64_
 Needs level_needs(const Artifact& artifact, int level, const Demand& demand) {
     Arena vectors, kv, work;
     const Weights weights(vectors, artifact, level, nullptr);
-    const LevelMemory at_level(kv, work, weights, demand);
     const Conversation conversation(work, artifact.model.vocab_size, demand.context_tokens);
     Needs needs;
-    needs.mapped_bytes = artifact.levels[static_cast<size_t>(level)].mapped_bytes;
-    if (demand.huge_pages) needs.mapped_bytes = copied_bytes(artifact, level);
-    needs.kv_bytes = kv.used();
-    needs.workspace_bytes = add_bytes(add_bytes(work.used(), vectors.used()),
+    if (demand.on_device) {
+        const gpu::MemoryBytes on_device = gpu::memory_bytes(artifact, weights, demand);
+        needs.mapped_bytes = gpu::weight_bytes(artifact, level);
+        needs.kv_bytes = on_device.cache;
+        needs.workspace_bytes = on_device.rows;
+    } else {
+        const LevelMemory at_level(kv, work, weights, demand);
+        needs.mapped_bytes = artifact.levels[static_cast<size_t>(level)].mapped_bytes;
+        if (demand.huge_pages) needs.mapped_bytes = copied_bytes(artifact, level);
+        needs.kv_bytes = kv.used();
+        needs.workspace_bytes = 0;
+    }
+    needs.workspace_bytes = add_bytes(add_bytes(add_bytes(needs.workspace_bytes, work.used()), vectors.used()),
                                       artifact.table_bytes() + sizeof(Tokenizer));
     needs.total_bytes = add_bytes(add_bytes(needs.mapped_bytes, needs.kv_bytes), needs.workspace_bytes);
     return needs;

@@ -14,6 +14,7 @@ struct Demand {
     int32_t n_threads;
     int32_t chunk_tokens = 0;   // 0: the engine's choice
     bool huge_pages = false;
+    bool on_device = false;     // of a GPU: weights, caches and rows lie there
 };
 
 // Bytes that a level needs; kTooManyBytes where 64 bits do not hold them.

@@ -25,7 +25,7 @@ Session::Session(std::shared_ptr<Model> model)
       conversation_(arena_, model_->vocab_size(), model_->demand().context_tokens),
       pool_(model_->demand().n_threads, model_->pin_threads()) {
     const Model::Current now = model_->current();
-    here_ = std::make_unique<SessionLevel>(now.level, model_->demand(), pool_);
+    here_ = open_level(now.level, model_->demand(), pool_);
     n_changes_ = now.n_changes;
     model_->join(*this);
     level_changed();  // what changed since
@@ -71,11 +71,10 @@ void Session::follow() {
     const bool same_size = now.level->choice.level == here_->level->choice.level;
     again_.reset();
     const bool is_other = !same_size || is_mixed_;
-    const bool again = (now.recompute == EDGE_RECOMPUTE_NEXT && is_other) || !is_sound();
+    const bool again = (now.recompute == EDGE_RECOMPUTE_NEXT && is_other) || !is_sound() || (!same_size && !here_->can_move());
     if (now.level != here_->level) {
-        auto next = std::make_unique<SessionLevel>(now.level, model_->demand(), pool_);
-        next->take(*here_, again ? 0 : n_cached_);
-        here_ = std::move(next);
+        fetch_logits();
+        here_ = here_->move_to(now.level, again ? 0 : n_cached_);
     }
     if (again) set_cached(0);
     if (n_cached_ > 0 && !same_size) is_mixed_ = true;
@@ -104,8 +103,8 @@ bool Session::may_take_again() const { return again_ && again_->is_done() && n_c
 void Session::take_again() {
     if (!again_ || !again_->is_done()) return;
     if (!may_take_again()) return compute_again();
-    if (std::unique_ptr<SessionLevel> level = again_->take(pool_)) {
-        level->transformer.continue_times(here_->transformer);
+    if (std::unique_ptr<CpuLevel> level = again_->take(pool_)) {
+        level->transformer.continue_times(static_cast<const CpuLevel&>(*here_).transformer);
         here_ = std::move(level);
         n_cached_ = again_->n_tokens();
         is_mixed_ = false;
@@ -160,7 +159,7 @@ void Session::set_cached(int32_t n_tokens) {
 
 // Of what the caches hold only the first tokens count. The state of a mixer cannot go back: it is made again from the first
 // token when it is needed.
-void Session::keep_cached(int32_t n_tokens) { set_cached(here_->memory.states.empty() ? n_tokens : 0); }
+void Session::keep_cached(int32_t n_tokens) { set_cached(here_->can_go_back() ? n_tokens : 0); }
 
 void Session::append(std::span<const int32_t> tokens) {
     const int32_t context = model_->demand().context_tokens, vocab_size = model_->vocab_size();
@@ -193,14 +192,14 @@ void Session::advance(float* rows, int32_t first) {
         if (model_->n_changes() != n_changes_) follow();
         take_again();
         const bool wanted = rows && n_cached_ >= first;
-        n = std::min(here_->memory.workspace.n, (rows && !wanted ? first : n_tokens_) - n_cached_);
+        n = std::min(here_->chunk_tokens(), (rows && !wanted ? first : n_tokens_) - n_cached_);
         n_logits_ = 0;
-        if (!here_->transformer.forward(conversation_.history + n_cached_, n, n_cached_, cancelled_)) {
+        if (!here_->forward(conversation_.history + n_cached_, n, n_cached_, cancelled_)) {
             n_tokens_ = n_seen_;
             keep_cached(n_cached_);
             end_cancelled();
         }
-        if (wanted) here_->transformer.head(0, n, rows + (n_cached_ - first) * vocab_size);
+        if (wanted) here_->head(0, n, rows + (n_cached_ - first) * vocab_size);
         n_cached_ += n;
         n_seen_ = std::max(n_seen_, n_cached_);
     }
@@ -208,8 +207,9 @@ void Session::advance(float* rows, int32_t first) {
     if (rows) {
         std::memcpy(conversation_.logits, rows + (n_tokens_ - 1 - first) * vocab_size,
                     static_cast<size_t>(vocab_size) * sizeof(float));
+        logits_are_here_ = true;
     } else {
-        here_->transformer.head(n - 1, 1, conversation_.logits);
+        logits_are_here_ = here_->last_head(n - 1, conversation_.logits);
     }
     here_->level->mapping.require_whole();
     if (!here_->level->verifier.wait(cancelled_)) end_cancelled();
@@ -232,6 +232,7 @@ void Session::feed(std::span<const int32_t> tokens, bool all, float* logits) {
         advance(all ? logits : nullptr, first);
         if (!all && logits) {
             ready();
+            fetch_logits();
             std::memcpy(logits, conversation_.logits, vocab_size * sizeof(float));
         }
     } catch (...) {
@@ -240,7 +241,16 @@ void Session::feed(std::span<const int32_t> tokens, bool all, float* logits) {
     }
 }
 
+// Logits stay on the device as long as only their largest is asked for.
+void Session::fetch_logits() {
+    if (logits_are_here_) return;
+    here_->fetch(conversation_.logits);
+    logits_are_here_ = true;
+}
+
 int32_t Session::sample() {
+    if (!logits_are_here_ && conversation_.sampler.takes_likeliest()) return here_->likeliest();
+    fetch_logits();
     return conversation_.sampler.sample({conversation_.logits, static_cast<size_t>(model_->vocab_size())},
                                         {conversation_.history, static_cast<size_t>(n_tokens_)});
 }
@@ -255,12 +265,12 @@ int32_t Session::next() {
 
 void Session::time_ops(bool on) {
     const Call call(*this);
-    here_->transformer.time_ops(on);
+    here_->time_ops(on);
 }
 
 OpTimes Session::op_times() const {
     const Call call(*this);
-    return here_->transformer.op_times();
+    return here_->op_times();
 }
 
 void Session::logprobs(int32_t n_top, edge_logprob* out) {
@@ -272,6 +282,7 @@ void Session::logprobs(int32_t n_top, edge_logprob* out) {
     if (n_logits_ == 0 || n_logits_ + 1 != n_tokens_) {
         throw ArgumentError("no token was sampled from the last logits\nhint: ask right after the token was sampled");
     }
+    fetch_logits();
     conversation_.sampler.logprobs({conversation_.logits, static_cast<size_t>(vocab_size)}, conversation_.history[n_logits_],
                                    n_top, out);
 }

@@ -76,6 +76,7 @@ private:
     void advance(float* rows, int32_t first);
     void ready();
     [[noreturn]] void end_cancelled();
+    void fetch_logits();
     int32_t sample();
 
     std::shared_ptr<Model> model_;
@@ -89,6 +90,7 @@ private:
     int32_t n_seen_ = 0;      // of them were pushed through the model at least once
     int32_t n_cached_ = 0;    // of them in the key/value cache
     int32_t n_logits_ = 0;    // the logits are those of token n_logits_ - 1; 0: there are none
+    bool logits_are_here_ = true;  // not only on a device
     bool is_mixed_ = false;   // what is cached was made by several levels
     std::atomic<bool> cancelled_{false};
     std::unique_ptr<Recomputation> again_;  // of the first n_tokens of what is cached; nullptr: nobody asked for it

@@ -142,7 +142,7 @@ def test_help_and_version():
 
 def test_peak_memory_is_what_was_announced(tmp_path):
     """Mapped weights, cache and workspace, and at most 10 % beside them."""
-    shape = {"n_layers": 6, "d_model": 512, "n_heads": 8, "n_kv_heads": 4, "head_dim": 64}
+    shape = {"n_layers": 8, "d_model": 512, "n_heads": 8, "n_kv_heads": 4, "head_dim": 64}
     path = write_tiny(tmp_path / "big.edge", width=1536, vocab_size=30000, max_context=2048, **shape)
     announced = edgesdk.load(path, context=2048).estimate(2, 2048)
     result = edge_run("generate", path, "--prompt", "x" * 1500, "--max-tokens", 8, "--json")

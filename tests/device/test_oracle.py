@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from device_artifacts import edge_run
+from device_artifacts import SHAPES, edge_run
 from reference_model import ReferenceModel
 from tiny_model import mix_bits, nested_ladder, tiny_config, write_random_artifact
 
@@ -18,32 +18,6 @@ try:
     from edgesdk.device import load
 except ImportError as error:
     pytest.skip(f"the native engine is not built: {error}", allow_module_level=True)
-
-SHAPES: dict[str, dict[str, Any]] = {
-    "grouped": {},
-    "untied, biases": {"tied_head": False, "biases": True},
-    "one key head": {"n_heads": 4, "n_kv_heads": 1, "head_dim": 16},
-    "odd width": {"d_model": 72, "width": 168, "n_heads": 3, "n_kv_heads": 3, "head_dim": 24},
-    "normed heads": {"norms": ("qk_norm",), "windows": (9, None)},
-    "capped, two norms": {
-        "norms": ("post_norm",),
-        "windows": (None, 20),
-        "softcap": 1.5,
-        "logit_softcap": 2.0,
-        "activation": "gelu_tanh",
-        "biases": True,
-    },
-    "everything": {
-        "norms": ("post_norm", "qk_norm"),
-        "windows": (1, 12),
-        "softcap": 3.0,
-        "activation": "gelu_tanh",
-        "n_heads": 3,
-        "n_kv_heads": 3,
-        "head_dim": 24,
-    },
-    "wide": {"d_model": 256, "width": 512, "n_heads": 8, "n_kv_heads": 4, "head_dim": 64, "vocab_size": 1000},
-}
 
 
 @pytest.fixture(scope="module", params=SHAPES)

@@ -32,6 +32,8 @@ constexpr int kWidth[kLevels] = {0, 32, 64};   // and channels of the MLP
 // Collects tensors by the runs that they belong to, and writes the file.
 class Writer {
 public:
+    explicit Writer(bool has_mixer) : has_mixer_(has_mixer) {}
+
     template <typename T>
     void add(const std::string& name, int first_level, int last_level, const char* dtype, const std::vector<T>& values,
              std::vector<size_t> shape = {}) {
@@ -131,6 +133,9 @@ private:
         edge["levels"] = Json::array();
         for (int k = 0; k < kLevels; ++k) {
             size_t mapped = 0, last = 0;
+            Json allocation = Json::array({{kHead[k], kHead[k]}});
+            if (has_mixer_) allocation.push_back({kState[k], kHead[k]});
+            allocation.push_back(Json::array({kWidth[k]}));
             for (const Json& run : runs) {
                 const size_t begin = run["begin"], end = run["end"];
                 if (run["first_level"] <= k && k <= run["last_level"]) mapped += end - begin;
@@ -139,7 +144,7 @@ private:
             edge["levels"].push_back(
                 {{"rate", 1 - static_cast<double>(block_bytes_[k]) / static_cast<double>(block_bytes_[kTop])},
                  {"mapped_bytes", mapped}, {"file_bytes", data_offset + last}, {"block_bytes", block_bytes_[k]},
-                 {"allocation", Json::array({{kHead[k], kHead[k]}, {kState[k], kHead[k]}, Json::array({kWidth[k]})})},
+                 {"allocation", allocation},
                  {"perplexity", nullptr}, {"kl", nullptr}, {"gave_up", Json::object()}});
         }
     }
@@ -149,6 +154,7 @@ private:
             return a.first != b.first ? a.first < b.first : a.second > b.second;
         }
     };
+    const bool has_mixer_;
     std::map<std::pair<int, int>, std::vector<Tensor>, Order> runs_;
     std::map<std::string, std::vector<int>> panels_;
     size_t block_bytes_[kLevels] = {};
@@ -249,13 +255,13 @@ void add_mlp(Writer& writer) {
 
 }  // namespace
 
-std::string small_artifact() {
-    Writer writer;
+std::string small_artifact(bool has_mixer) {
+    Writer writer(has_mixer);
     writer.add_panel("embed", 0, 0, kVocab, 0, kDims, 8, true);
     writer.add_floats("norm", 0, kDims, 0.5f, 1.5f);
     add_tokenizer(writer);
     add_attention(writer);
-    add_mixer(writer);
+    if (has_mixer) add_mixer(writer);
     add_mlp(writer);
     const Json axis = {kHead[kTop], 8};
     const Json attention = {{"name", "attn"}, {"kind", "attention"}, {"n_heads", kHeads}, {"n_kv_heads", kKvHeads},
@@ -266,7 +272,7 @@ std::string small_artifact() {
     const Json mlp = {{"name", "mlp"}, {"kind", "mlp"}, {"gated", true}, {"activation", "silu"},
                       {"axes", {{"width", {kWidth[kTop], 32}}}}};
     const Json model = {{"name", "small"}, {"family", "test"}, {"d_model", kDims}, {"vocab_size", kVocab}, {"max_context", 512},
-                        {"norm_eps", 1e-5}, {"embedding_scale", 1.0}, {"tied_head", true}, {"blocks", {attention, mixer, mlp}}};
+                        {"norm_eps", 1e-5}, {"embedding_scale", 1.0}, {"tied_head", true}, {"blocks", has_mixer ? Json{attention, mixer, mlp} : Json{attention, mlp}}};
     const Json tokenizer = {{"model", "byte_bpe"}, {"n_tokens", kVocab}, {"n_merges", 0}, {"pre_tokenizer", Json::array({"gpt2"})},
                             {"byte_fallback", false}, {"add_bos", false}, {"bos_id", 256}, {"eos_ids", Json::array({257})}, {"unk_id", nullptr},
                             {"chat", nullptr}};

@@ -35,6 +35,14 @@ int32_t parse_verify(const std::string& text) {
     throw UsageError("--verify is `" + text + "`, expected lazy, eager or off");
 }
 
+int32_t parse_backend(const std::string& text) {
+    if (text == "cpu") return EDGE_BACKEND_CPU;
+    if (text == "auto") return EDGE_BACKEND_AUTO;
+    if (text == "opencl") return EDGE_BACKEND_OPENCL;
+    if (text == "cuda") return EDGE_BACKEND_CUDA;
+    throw UsageError("--backend is `" + text + "`, expected auto, cpu, opencl or cuda");
+}
+
 using Setter = std::function<void(const std::string& name, const std::string& value)>;
 
 // Option name -> what it sets.
@@ -67,6 +75,7 @@ std::map<std::string, Setter> valued_options(Options& o) {
         {"--kv-bits", integer(o.load.kv_bits, 8)},
         {"--chunk", integer(o.load.chunk_tokens, 1)},
         {"--verify", [&o](auto&, auto& v) { o.load.verify = parse_verify(v); }},
+        {"--backend", [&o](auto&, auto& v) { o.load.backend = parse_backend(v); }},
         {"--prompt", words(o.prompt)},
         {"--system", words(o.system)},
         {"--stop", [&o](auto&, auto& v) { o.stops.push_back(v); }},

@@ -148,6 +148,13 @@ double read_bandwidth(int n_threads, uint64_t bytes) {
     return 0;
 }
 
+edge_backend_info backend_info(const ModelHandle& model) {
+    edge_backend_info info{};
+    info.struct_size = sizeof info;
+    check(edge_model_backend(model.get(), &info));
+    return info;
+}
+
 Json bench_level(const Options& options) {
     const auto begin = Clock::now();
     const ModelHandle model = load_model(options);
@@ -165,7 +172,9 @@ Json bench_level(const Options& options) {
                 {"rate", info.rate},
                 {"mapped_bytes", info.mapped_bytes},
                 {"total_bytes", estimate(model, info.index).total_bytes},
-                {"backend", "cpu"},
+                {"backend", backend_info(model).name},
+                {"device", backend_info(model).device},
+                {"compiled", backend_info(model).n_compiled},
                 {"isa", edge_isa()},
                 {"threads", n_threads},
                 {"context", edge_model_context_tokens(model.get())},

@@ -15,6 +15,7 @@ from edgesdk.cli.console import print_json, say
 from edgesdk.cli.options import (
     Adaptive,
     Artifact,
+    Backend,
     Budget,
     Context,
     Json,
@@ -86,6 +87,7 @@ def run(
     kv_bits: KvBits = 8,
     lock: Lock = False,
     adaptive: Adaptive = False,
+    backend: Backend = "cpu",
     max_tokens: MaxTokens = 128,
     temperature: Temperature = 0.0,
     top_k: TopK = 0,
@@ -100,12 +102,13 @@ def run(
     """Continue a text with the largest level that fits."""
     text = sys.stdin.read() if prompt == "-" else prompt
     if device is not None:
-        where = _where(rate, budget, level, context, threads, verify, kv_bits, lock, adaptive)
+        where = _where(rate, budget, level, context, threads, verify, kv_bits, lock, adaptive, backend)
         how = _how(max_tokens, temperature, top_k, top_p, min_p, repetition_penalty, seed)
         options = {**where, **how, "--stop": stop, "--json": as_json, "--prompt": "-"}
         run_remotely(device, path, "generate", options, feed=[text.encode()])
         return
-    how_loaded = {"threads": threads, "verify": verify, "kv_bits": kv_bits, "lock": lock, "adaptive": adaptive}
+    how_loaded: dict[str, Any] = {"threads": threads, "verify": verify, "kv_bits": kv_bits, "lock": lock}
+    how_loaded |= {"adaptive": adaptive, "backend": backend}
     model = _load(path, rate, budget, level, context=context, **how_loaded)
     start = time.perf_counter()
     pieces = model.generate(
@@ -138,6 +141,7 @@ def chat(
     kv_bits: KvBits = 8,
     lock: Lock = False,
     adaptive: Adaptive = False,
+    backend: Backend = "cpu",
     system: Annotated[str, typer.Option("--system", help="A system message to begin with.")] = "",
     max_tokens: MaxTokens = 512,
     temperature: Temperature = 0.7,
@@ -154,12 +158,13 @@ def chat(
     With --json: one object per answer, each on a line of its own.
     """
     if device is not None:
-        where = _where(rate, budget, level, context, threads, verify, kv_bits, lock, adaptive)
+        where = _where(rate, budget, level, context, threads, verify, kv_bits, lock, adaptive, backend)
         how = _how(max_tokens, temperature, top_k, top_p, min_p, repetition_penalty, seed)
         options = {**where, **how, "--system": system or None, "--json": as_json}
         run_remotely(device, path, "chat", options, feed=sys.stdin.fileno())
         return
-    how_loaded = {"threads": threads, "verify": verify, "kv_bits": kv_bits, "lock": lock, "adaptive": adaptive}
+    how_loaded: dict[str, Any] = {"threads": threads, "verify": verify, "kv_bits": kv_bits, "lock": lock}
+    how_loaded |= {"adaptive": adaptive, "backend": backend}
     model = _load(path, rate, budget, level, context=context, **how_loaded)
     messages = [{"role": "system", "content": system}] if system else []
     for line in _lines(show_sign=not as_json and sys.stdin.isatty()):
@@ -191,6 +196,7 @@ def _where(
     kv_bits: int,
     lock: bool,
     adaptive: bool,
+    backend: str,
 ) -> dict[str, object]:
     """edge-run's options of which level to run, and how."""
     from edgesdk.device.model import parse_bytes
@@ -205,6 +211,7 @@ def _where(
         "--kv-bits": kv_bits,
         "--lock": lock,
         "--adaptive": adaptive,
+        "--backend": None if backend == "cpu" else backend,  # which engines that were deployed before do not know
     }
 
 

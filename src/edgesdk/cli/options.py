@@ -48,6 +48,10 @@ Lock = Annotated[bool, typer.Option("--lock", help="Keep the weights in memory (
 Adaptive = Annotated[
     bool, typer.Option("--adaptive", help="Give levels up while memory is short, and take them back when it is not.")
 ]
+Backend = Annotated[
+    Literal["auto", "cpu", "opencl", "cuda"],
+    typer.Option("--backend", help="What computes: the CPU, or a GPU through OpenCL or CUDA; auto: whichever can."),
+]
 Verify = Annotated[
     Literal["lazy", "eager", "off"],
     typer.Option("--verify", help="Check hashes in the background, before the first use, or not."),

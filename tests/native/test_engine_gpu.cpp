@@ -1,0 +1,194 @@
+// GPUs against the CPU: logits; a self-test that refuses a device that computes wrongly, whichever kernel it is; memory that goes
+// back. A backend without a device is skipped, with a line that says so, unless EDGE_REQUIRE_OPENCL or EDGE_REQUIRE_CUDA is set.
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "edge.h"
+#include "engine_check.h"
+#include "gpu/device.h"
+#include "gpu/kernel_source.h"
+#include "small_artifact.h"
+
+using edge::gpu::open_device;
+
+namespace {
+
+struct Fault {
+    const char* kernel;  // that the refusal must name
+    const char *from, *to;
+};
+
+// One wrong step in each kernel's own text.
+constexpr Fault kFaults[] = {
+    {"edge_embed", "(float)value * scale * factor", "(float)value * scale"},
+    {"edge_matvec", "(ones & 0x01010101u) << 2", "(ones & 0x01010101u) << 1"},
+    {"edge_embed", "(codes | 0x80808080u) - 0x20202020u", "(codes | 0x80808080u) - 0x21202020u"},
+    {"edge_matmul", "acc[k] = FMA((float)sum[k], scale * a_scale, acc[k])", "acc[k] = (float)sum[k] * scale * a_scale"},
+    {"edge_normalize", "y[c] * inverse * vectors[post_norm + c]", "y[c] * vectors[post_norm + c]"},
+    {"edge_add_bias", "row[c] += vectors[own_bias + c]", "row[c] -= vectors[own_bias + c]"},
+    {"edge_activate", "-0.071354816f", "0.071354816f"},
+    {"edge_merge", "run / n_heads * quantum + s % quantum", "run / n_heads * quantum"},
+    {"edge_store", "words[w * 16 + position % 16] = packed", "words[w * 16 + position % 8] = packed"},
+    {"edge_attention_q8", "most / 255.0f, acc[c] * factor", "most / 255.0f, acc[c]"},
+    {"edge_attention_f16", "vo + c] = sum * inverse", "vo + c] = sum"},
+    {"edge_softcap_rows", "x[i] = edge_softcap(x[i], cap)", "x[i] = cap"},
+    {"edge_steps", "(real)2 * (s * series)", "(real)1 * (s * series)"},
+    {"edge_conv", "own[(wide)i * n_rows] = window[i]", "own[(wide)i * n_rows] = window[0]"},
+    {"edge_scan", "b + n_groups * n_states", "b + n_states"},
+    {"edge_gate", "own[i] * inverse * vectors[gain + first + i]", "own[i] * inverse * vectors[gain + i]"},
+    {"edge_choose", "ids[LANE + step] < ids[LANE]", "ids[LANE + step] > ids[LANE]"},
+};
+
+void test_faults() {
+    for (const Fault& fault : kFaults) {
+        edge::gpu::set_source_fault(fault.from, fault.to, fault.kernel);
+        std::string message;
+        const edge_status status = status_of([] { open_device(EDGE_BACKEND_OPENCL, false); }, &message);
+        check(status == EDGE_NO_DEVICE, std::string(fault.kernel) + " was not refused");
+        check(contains(message, std::string(fault.kernel) + " gives"), std::string("the refusal names ") + fault.kernel + ": " + message);
+    }
+    edge::gpu::set_source_fault("", "", "");
+    edge::gpu::set_source_fault("KERNEL edge_embed", "KERNEL edge_embed oops", "");
+    std::string message;
+    status_of([] { open_device(EDGE_BACKEND_OPENCL, false); }, &message);
+    check(contains(message, "refuses the kernels"), "a source that does not compile: " + message);
+    edge::gpu::set_source_fault("", "", "");
+}
+
+// A kernel that faults only now and then is out of reach; that a device is tested once, and then known, is not.
+void test_memory() {
+    const auto device = open_device(EDGE_BACKEND_OPENCL, false);
+    check(device->allocated_bytes() == 0, "the self-test gives its memory back");
+    check(open_device(EDGE_BACKEND_OPENCL, false) == device, "models share a device");
+    {
+        const edge::gpu::Buffer buffer(*device, 1000);
+        check(device->allocated_bytes() == 1024, "a buffer of 1000 bytes takes 1024");
+    }
+    check(device->allocated_bytes() == 0, "a buffer gives its memory back");
+    std::string message;
+    const edge_status status = status_of([&] { edge::gpu::Buffer(*device, uint64_t{1} << 50); }, &message);
+    check(status == EDGE_OUT_OF_MEMORY && contains(message, "hint: "), "a buffer that is too large: " + message);
+}
+
+struct Close {
+    void operator()(edge_model* model) const { edge_model_close(model); }
+    void operator()(edge_session* session) const { edge_session_close(session); }
+};
+using ModelHandle = std::unique_ptr<edge_model, Close>;
+using SessionHandle = std::unique_ptr<edge_session, Close>;
+
+ModelHandle load(const std::string& path, int32_t level, int32_t kv_bits, edge_backend backend) {
+    edge_load_options options{};
+    options.struct_size = sizeof options;
+    options.choose = 3;
+    options.level = level;
+    options.context_tokens = 128;
+    options.kv_bits = kv_bits;
+    options.chunk_tokens = 40;
+    options.backend = backend;
+    edge_model* model = nullptr;
+    check(edge_model_load(path.c_str(), &options, &model) == EDGE_OK, edge_last_error());
+    return ModelHandle(model);
+}
+
+constexpr size_t kTokens = 100;
+
+std::vector<float> logits_of(const ModelHandle& model) {
+    std::vector<int32_t> tokens(kTokens);
+    for (size_t i = 0; i < kTokens; ++i) tokens[i] = static_cast<int32_t>(i * 97 % edge_test::kVocab);
+    std::vector<float> logits(kTokens * edge_test::kVocab);
+    edge_session* session = nullptr;
+    check(edge_session_open(model.get(), &session) == EDGE_OK, edge_last_error());
+    const SessionHandle handle(session);
+    check(edge_session_feed(session, tokens.data(), kTokens, 1, logits.data()) == EDGE_OK, edge_last_error());
+    return logits;
+}
+
+// Root mean square of the difference, over that of the CPU's logits.
+void test_logits(const std::string& path, edge_backend backend) {
+    for (int32_t level = 0; level < edge_test::kLevels; ++level) {
+        for (const int32_t kv_bits : {8, 16}) {
+            const std::vector<float> expected = logits_of(load(path, level, kv_bits, EDGE_BACKEND_CPU));
+            const std::vector<float> found = logits_of(load(path, level, kv_bits, backend));
+            double error = 0, total = 0;
+            for (size_t i = 0; i < found.size(); ++i) {
+                error += (found[i] - expected[i]) * (found[i] - expected[i]);
+                total += expected[i] * expected[i];
+            }
+            const double ratio = std::sqrt(error / total);
+            check(total > 1 && ratio < 0.02, "level " + std::to_string(level) + ", " + std::to_string(kv_bits) + " bits on " +
+                                                 edge::gpu::backend_name(backend) + ": " + std::to_string(ratio));
+        }
+    }
+}
+
+// Models come and go while the device is open, then the device with them.
+void test_cycles(const std::string& path, edge_backend backend) {
+    {
+        const auto device = open_device(backend, false);
+        for (int i = 0; i < 1000; ++i) {
+            const int32_t level = i % edge_test::kLevels;
+            const ModelHandle model = load(path, level, 8, backend);
+            edge_memory memory{};
+            memory.struct_size = sizeof memory;
+            check(edge_model_estimate(model.get(), level, 0, 0, &memory) == EDGE_OK, edge_last_error());
+            check(device->allocated_bytes() == memory.mapped_bytes, "weights take what was announced");
+            edge_session* session = nullptr;
+            check(edge_session_open(model.get(), &session) == EDGE_OK, edge_last_error());
+            const uint64_t session_bytes = device->allocated_bytes() - memory.mapped_bytes;
+            check(session_bytes > memory.kv_bytes && session_bytes < memory.kv_bytes + memory.workspace_bytes,
+                  "a session takes what was announced");
+            edge_session_close(session);
+        }
+        check(device->allocated_bytes() == 0, "1000 models gave their memory back");
+    }
+    for (int i = 0; i < 5; ++i) logits_of(load(path, 0, 8, backend));
+}
+
+// Where there is an NVIDIA GPU, and nvcc built the kernels, they must pass; elsewhere the refusal says why.
+void test_cuda(const std::string& path) {
+    std::string message;
+    const edge_status status = status_of([] { open_device(EDGE_BACKEND_CUDA, true); }, &message);
+    if (status == EDGE_OK) {
+        test_logits(path, EDGE_BACKEND_CUDA);
+        test_cycles(path, EDGE_BACKEND_CUDA);
+        return;
+    }
+    check(status == EDGE_NO_DEVICE, "CUDA without a device: " + message);
+    check(contains(message, "no CUDA") || contains(message, "finds no device"), "why there is no CUDA: " + message);
+    check(contains(message, "hint: "), "what to do without CUDA: " + message);
+    check(!std::getenv("EDGE_REQUIRE_CUDA"), "CUDA is required: " + message);
+    std::printf("SKIPPED cuda: %s\n", message.c_str());
+}
+
+void test_opencl(const std::string& path) {
+    std::string message;
+    const edge_status status = status_of([] { open_device(EDGE_BACKEND_OPENCL, false); }, &message);
+    if (status == EDGE_OK) {
+        test_memory();
+        test_faults();
+        test_logits(path, EDGE_BACKEND_OPENCL);
+        test_cycles(path, EDGE_BACKEND_OPENCL);
+        return;
+    }
+    check(contains(message, "hint: "), "a machine without OpenCL says what to do: " + message);
+    check(!std::getenv("EDGE_REQUIRE_OPENCL"), "OpenCL is required: " + message);
+    if (n_failures == 0) std::printf("SKIPPED opencl: %s\n", message.c_str());
+}
+
+}  // namespace
+
+int main() {
+    const std::string path = edge_test::write_temporary(edge_test::small_artifact()), cache = path + ".cache";
+    setenv("EDGE_CACHE_DIR", cache.c_str(), 1);
+    test_cuda(path);
+    test_opencl(path);
+    std::filesystem::remove_all(cache);
+    std::filesystem::remove(path);
+    return finish();
+}
