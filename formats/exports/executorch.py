@@ -1,7 +1,8 @@
 """A .pte for ExecuTorch: XNNPACK computes it, caches are its own buffers, and its LLM runner finds what it asks for.
 
 Source of the names of metadata and of the program's inputs: ExecuTorch's LLM runner. 8da4w: weights of 4 bits in groups
-of 32, 8da8w: of 8 bits in rows, activations of 8 bits per token, by torchao; embedding rows have 8 bits.
+of 32, 8da8w: of 8 bits in rows, activations of 8 bits per token, by torchao; rows of embedding and head have 8 bits in
+either.
 """
 
 from __future__ import annotations
@@ -128,9 +129,18 @@ def _quantize(torch: Any, module: Any, weights: str) -> None:
     api = optional("torchao.quantization", _EXTRA)
     granularity = optional("torchao.quantization.granularity", _EXTRA)
     module.round_embedding()
-    rows = granularity.PerAxis(0)
-    kind, grain = (torch.int4, granularity.PerGroup(_GROUP)) if weights == "8da4w" else (torch.int8, rows)
-    api.quantize_(module, api.Int8DynamicActivationIntxWeightConfig(weight_dtype=kind, weight_granularity=grain))
+    by_row = api.Int8DynamicActivationIntxWeightConfig(
+        weight_dtype=torch.int8, weight_granularity=granularity.PerAxis(0)
+    )
+    by_group = api.Int8DynamicActivationIntxWeightConfig(
+        weight_dtype=torch.int4, weight_granularity=granularity.PerGroup(_GROUP)
+    )
+
+    def is_block(part: Any, name: str) -> bool:
+        return isinstance(part, torch.nn.Linear) and name != "head"
+
+    api.quantize_(module, by_group if weights == "8da4w" else by_row, is_block)
+    api.quantize_(module.head, by_row)
 
 
 def _metadata(request: ExportRequest) -> dict[str, Any]:
