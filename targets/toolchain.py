@@ -114,7 +114,7 @@ def _zig_notes(profile: Profile) -> tuple[str, ...]:
         return (
             "Without the Android NDK this bundle is a static `edge-run` for `adb shell`, on the CPU alone.",
             "`libedge.so` for apps, and a GPU through OpenCL (a vendor library of Android's own libc), need the NDK: "
-            "set ANDROID_NDK_HOME and bundle again; `libedge.so` is then built. The engine has no OpenCL kernels yet.",
+            "set ANDROID_NDK_HOME and bundle again; `libedge.so` is then built. OpenCL has not run on a phone yet.",
         )
     if profile.abi.endswith("-musl"):
         return ("A static `edge-run`; programs that link the engine need a target with glibc.",)

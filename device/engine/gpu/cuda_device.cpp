@@ -97,12 +97,15 @@ private:
 
     void load() {
         const auto kernels = cuda_kernels();
-        program_key_ = cache_key({info_.name, info_.driver, std::string_view(reinterpret_cast<const char*>(kernels.data()), kernels.size())});
+        program_key_ = cache_key({info_.name, info_.driver,
+                                  std::string_view(reinterpret_cast<const char*>(kernels.data()), kernels.size())});
         if (api_.ModuleLoadData(&module_, kernels.data()) != cuda::kSuccess) {
             throw Error{EDGE_NO_DEVICE, "the driver of " + info_.name + " (" + info_.driver +
                                             ") does not take the kernels\nhint: install a newer driver, or use backend `cpu`"};
         }
-        for (size_t k = 0; k < kKernelNames.size(); ++k) check(api_.ModuleGetFunction(&kernels_[k], module_, kKernelNames[k]), kKernelNames[k]);
+        for (size_t k = 0; k < kKernelNames.size(); ++k) {
+            check(api_.ModuleGetFunction(&kernels_[k], module_, kKernelNames[k]), kKernelNames[k]);
+        }
     }
 
     void close() noexcept {
@@ -119,7 +122,8 @@ private:
         cuda::Pointer pointer = 0;
         const Status status = api_.MemAlloc(&pointer, static_cast<size_t>(n_bytes));
         if (status == cuda::kOutOfMemory) {
-            throw Error{EDGE_OUT_OF_MEMORY, info_.name + " has no " + mebibytes(n_bytes) + " left, beside the " + mebibytes(allocated_bytes()) +
+            throw Error{EDGE_OUT_OF_MEMORY, info_.name + " has no " + mebibytes(n_bytes) + " left, beside the " +
+                                                mebibytes(allocated_bytes()) +
                                                 " that this process holds there" +
                                                 "\nhint: lower the context, choose a smaller level, or use backend `cpu`"};
         }

@@ -95,7 +95,8 @@ DeviceMemory::DeviceMemory(Device& device, const Weights& weights, const MemoryS
     }
     const std::vector<uint64_t> sizes = row_sizes(shape, n_angles);
     size_t i = 0;
-    for (Buffer* buffer : {&tokens, &angles, &x, &y, &rows, &queries, &heads, &mixed, &steps, &codes, &scales, &scores, &logits, &best_values, &best}) {
+    for (Buffer* buffer : {&tokens, &angles, &x, &y, &rows, &queries, &heads, &mixed, &steps, &codes,
+                           &scales, &scores, &logits, &best_values, &best}) {
         *buffer = Buffer(device, sizes[i++]);
     }
 }

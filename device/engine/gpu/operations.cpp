@@ -16,7 +16,8 @@ int64_t group_blocks(int32_t columns, int32_t group) { return ((columns + group 
 }  // namespace
 
 void Operations::embed(const Product& table, const Buffer& tokens, int n, float factor, const Buffer& x, int32_t d_model) const {
-    device_.launch(Kernel::embed, n, 1, {*table.weights, tables_.tiles, tables_.books, table.first_tile, table.group, tokens, factor, x, d_model});
+    device_.launch(Kernel::embed, n, 1,
+                   {*table.weights, tables_.tiles, tables_.books, table.first_tile, table.group, tokens, factor, x, d_model});
 }
 
 void Operations::multiply(const Product& product, const Quantized& a, int n, const Buffer& y, int32_t y_stride) const {
@@ -34,7 +35,8 @@ void Operations::multiply(const Product& product, const Quantized& a, int n, con
 void Operations::normalize(const Buffer& x, const Buffer& y, const Pending& pending, int32_t gain, bool keeps, float eps,
                            int32_t d_model, int32_t group, int first, int n, const Quantized& to) const {
     device_.launch(Kernel::normalize, n, 1,
-                   {x, y, tables_.vectors, int32_t{pending.is_there}, pending.bias, pending.post_norm, gain, int32_t{keeps}, eps, d_model, group, first,
+                   {x, y, tables_.vectors, int32_t{pending.is_there}, pending.bias, pending.post_norm, gain, int32_t{keeps}, eps, d_model,
+                    group, first,
                     to.codes, to.scales, to.stride, to.group_stride});
 }
 
@@ -108,7 +110,8 @@ void Operations::scan(const Buffer& mixed, int32_t mixed_stride, const Buffer& s
                       const Buffer& state, int n, const Buffer& out) const {
     const auto first_state = static_cast<int32_t>((ssm.conv_kernel - 1) * (ssm.rows() + 2 * ssm.states()));
     device_.launch(Kernel::scan, ssm.n_heads, 1,
-                   {mixed, mixed_stride, steps, tables_.vectors, block.d, ssm.n_heads, ssm.n_groups, ssm.state, ssm.head, state, first_state,
+                   {mixed, mixed_stride, steps, tables_.vectors, block.d, ssm.n_heads, ssm.n_groups, ssm.state, ssm.head, state,
+                    first_state,
                     int32_t{n}, out});
 }
 

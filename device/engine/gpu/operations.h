@@ -37,8 +37,8 @@ public:
     // y = product * a, for n tokens.
     void multiply(const Product& product, const Quantized& a, int n, const Buffer& y, int32_t y_stride) const;
     // Of tokens first .. first + n - 1, as the first rows of `to`; y gets the result in floats, too, if it `keeps` it.
-    void normalize(const Buffer& x, const Buffer& y, const Pending& pending, int32_t gain, bool keeps, float eps, int32_t d_model, int32_t group,
-                   int first, int n, const Quantized& to) const;
+    void normalize(const Buffer& x, const Buffer& y, const Pending& pending, int32_t gain, bool keeps, float eps,
+                   int32_t d_model, int32_t group, int first, int n, const Quantized& to) const;
     void add_bias(const Buffer& x, const Buffer& y, const Pending& pending, int32_t bias, float eps, int32_t d_model, int n) const;
     // kind: 0 silu, 1 gelu, 2 the square above zero.
     void activate(const Buffer& rows, int32_t row_stride, int32_t gate_bias, int32_t up_bias, int32_t kind, int32_t width,

@@ -418,7 +418,8 @@ private:
         AttentionShape own = shape(bits);
         if (normed) own.qk_quantum = own.qk;
         const int32_t n_q = own.n_heads * own.qk, n_k = own.n_kv_heads * own.qk, row = n_q + n_k + own.n_kv_heads * own.vo;
-        const std::vector<float> rows = numbers_.reals(int64_t{kTokens} * row), bias = numbers_.reals(n_q + n_k), gain = numbers_.reals(2 * own.qk);
+        const std::vector<float> rows = numbers_.reals(int64_t{kTokens} * row), bias = numbers_.reals(n_q + n_k);
+        const std::vector<float> gain = numbers_.reals(2 * own.qk);
         const std::vector<float> inv_freq = numbers_.reals(n_k / 2, 0.0f, 1.0f);
         Upload upload(device_);
         DeviceBlock block;
@@ -459,7 +460,8 @@ private:
                 const int64_t stride = int64_t{own.n_heads} * own.qk_quantum, k_stride = int64_t{own.n_kv_heads} * own.qk_quantum;
                 rope_reference({x.data() + head * n_queries * own.qk_quantum, c.data(), s.data(),
                                 queries.data() + t * n_q + head * n_queries * own.qk, stride, n_queries, own.qk, own.qk_quantum});
-                rope_reference({x.data() + n_q + head * own.qk_quantum, c.data(), s.data(), key.data(), k_stride, 1, own.qk, own.qk_quantum});
+                rope_reference({x.data() + n_q + head * own.qk_quantum, c.data(), s.data(), key.data(), k_stride, 1,
+                                own.qk, own.qk_quantum});
                 rope_reference({x.data() + n_q + n_k + head * own.vo_quantum, nullptr, nullptr, value.data(),
                                 int64_t{own.n_kv_heads} * own.vo_quantum, 1, own.vo, own.vo_quantum});
                 cache.put(head, kPosition + t, key.data(), value.data());
@@ -577,7 +579,8 @@ private:
         constexpr int kTokens = 2;
         const SsmBlock ssm = mixer();
         const int n_heads = ssm.n_heads;
-        const std::vector<float> x = numbers_.reals(kTokens * kColumns), bias = numbers_.reals(n_heads, -4.0f, 1.0f), a = numbers_.reals(n_heads, -7.0f, -0.3f);
+        const std::vector<float> x = numbers_.reals(kTokens * kColumns), bias = numbers_.reals(n_heads, -4.0f, 1.0f);
+        const std::vector<float> a = numbers_.reals(n_heads, -7.0f, -0.3f);
         std::vector<uint16_t> dt(as_size(n_heads * kColumns));
         std::vector<float> widened(dt.size());
         for (size_t i = 0; i < dt.size(); ++i) dt[i] = f32_to_f16(numbers_.real(-0.3f, 0.3f)), widened[i] = f16_to_f32(dt[i]);
@@ -623,7 +626,8 @@ private:
         }
         for (int i = 0, at = 0; i < 3; at += sizes[i++]) {
             const int n_heads = i ? ssm.n_groups : ssm.n_heads, dims = i ? ssm.state : ssm.head;
-            conv_silu_reference({x.data() + n_x + at, taps.data() + at * n_taps, past.data() + at * (n_taps - 2), expected.data() + at, stride,
+            conv_silu_reference({x.data() + n_x + at, taps.data() + at * n_taps, past.data() + at * (n_taps - 2),
+                                 expected.data() + at, stride,
                                  mixed, kTokens, ssm.conv_kernel, n_heads, dims, 8, 0, n_heads * dims / 8});
         }
         compare(Kernel::conv, receive<float>(to, static_cast<int64_t>(expected.size())), expected, kTolerance);
@@ -634,7 +638,8 @@ private:
         constexpr int kTokens = 3;
         const SsmBlock ssm = mixer();
         const int n_x = static_cast<int>(ssm.rows()), mixed = n_x + 2 * static_cast<int>(ssm.states()), n_heads = ssm.n_heads;
-        const std::vector<float> rows = numbers_.reals(int64_t{kTokens} * mixed), steps = numbers_.reals(int64_t{kTokens} * 2 * n_heads, 0.0f, 1.0f);
+        const std::vector<float> rows = numbers_.reals(int64_t{kTokens} * mixed);
+        const std::vector<float> steps = numbers_.reals(int64_t{kTokens} * 2 * n_heads, 0.0f, 1.0f);
         const std::vector<float> skip = numbers_.reals(n_heads);
         const int64_t first_state = int64_t{ssm.conv_kernel - 1} * mixed, head_states = int64_t{ssm.state} * ssm.head;
         std::vector<float> state = numbers_.reals(first_state + n_heads * head_states), expected(as_size(kTokens * n_x));
@@ -647,7 +652,8 @@ private:
         for (int h = 0; h < n_heads; ++h) {
             const float* b = rows.data() + n_x + h / (n_heads / ssm.n_groups) * ssm.state;
             ssm_scan_reference({rows.data() + h * ssm.head, b, b + ssm.states(), steps.data() + h, steps.data() + n_heads + h,
-                                state.data() + first_state + h * head_states, expected.data() + h * ssm.head, mixed, mixed, 2 * n_heads, n_x,
+                                state.data() + first_state + h * head_states, expected.data() + h * ssm.head,
+                                mixed, mixed, 2 * n_heads, n_x,
                                 skip[as_size(h)], kTokens, ssm.state, ssm.head});
         }
         compare(Kernel::scan, receive<float>(to, static_cast<int64_t>(expected.size())), expected, kTolerance);
