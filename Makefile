@@ -34,7 +34,7 @@ export PYTHONSAFEPATH := 1
 export CMAKE_BUILD_PARALLEL_LEVEL := $(JOBS)
 export EDGE_BUILD_DIR := $(abspath $(BUILD))
 
-.PHONY: setup demo test test-python test-native nvcc test-gpu bench-gpu test-arm test-sanitize test-exports fuzz check bench train-bench-model \
+.PHONY: setup demo test test-python test-native nvcc test-gpu bench-gpu test-arm test-sanitize test-exports test-litert fuzz check bench train-bench-model \
   train-state-models wheel install clean
 .DELETE_ON_ERROR:
 
@@ -125,10 +125,12 @@ test-sanitize: $(VENV)/.dependencies
 	$(BIN)/ctest --test-dir $(BUILD)/sanitize-thread --output-on-failure -j $(JOBS)
 
 # Levels of the demo model in other runtimes (docs/guides/export.md); llama.cpp is built where it is missing.
-test-exports: demo $(LITERT)/.installed
+test-exports: demo test-litert
 	PYTHONPATH=benchmarks $(PY) benchmarks/peer.py
 	PYTHONPATH=benchmarks $(PY) benchmarks/exports.py --formats executorch,gguf,hf,onnx
 	PYTHONPATH=benchmarks $(LITERT)/bin/python benchmarks/exports.py --formats litert
+
+test-litert: install $(LITERT)/.installed
 	$(LITERT)/bin/python -m pytest -q -p no:anyio tests/formats/exports/test_litert.py
 
 # litert-torch wants older packages than others here do: an environment of its own, over the one that has everything else.

@@ -49,6 +49,7 @@ inline __m512 float_of(__m512i magic_sums) { return _mm512_sub_ps(_mm512_castsi5
 
 struct Vnni512 {
     static constexpr int kTiles = 2, kTokens = 6;
+    static constexpr int kAhead = 4096;  // bytes of codes between a prefetch and its use, as measured (docs/SPEED.md)
 
     struct Sum {
         __m512 v;
@@ -65,7 +66,7 @@ struct Vnni512 {
                                                    const Rows& row, Sum& sum) {
         __m512i low = _mm512_set1_epi32(kMagicBits), high = _mm512_setzero_si512();
         for (int u = 0; u < n_units; ++u, unit += Codes::kUnitBytes) {
-            if (Codes::kUnitBytes <= kPrefetchLine) _mm_prefetch(reinterpret_cast<const char*>(unit + kPrefetchBytes), _MM_HINT_T0);
+            if (Codes::kUnitBytes <= kPrefetchLine) _mm_prefetch(reinterpret_cast<const char*>(unit + kAhead), _MM_HINT_T0);
             const Columns w = codes.read(unit);
             low = _mm512_dpbusd_epi32(low, w.low, four_columns(row.codes + 8 * u));
             high = _mm512_dpbusd_epi32(high, w.high, four_columns(row.codes + 8 * u + 4));
