@@ -39,6 +39,12 @@ _LAYER_NAMES = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
+_GEMMA_LAYER_NAMES = _LAYER_NAMES | {
+    "post_attention_norm": "post_attention_layernorm",
+    "ffn_norm": "pre_feedforward_layernorm",
+    "post_ffw_norm": "post_feedforward_layernorm",
+}
+_GAIN_OFFSETS = {"gemma3": 1.0}  # architectures whose gains GGUF holds with this added
 _INTERLEAVED = ("llama",)  # architectures whose query and key rows come as (pair, half); others keep (half, pair)
 
 
@@ -60,13 +66,16 @@ def _checkpoint(path: Path, metadata: Mapping[str, Any], stored: Mapping[str, Gg
         )
     config = hf_config(path, metadata, {name: t.shape for name, t in stored.items()}, _rope_factors(path, stored))
     heads = {}
-    if metadata["general.architecture"] in _INTERLEAVED:
+    architecture = str(metadata["general.architecture"])
+    layer_names = _GEMMA_LAYER_NAMES if architecture == "gemma3" else _LAYER_NAMES
+    if architecture in _INTERLEAVED:
         heads = {"attn_q": config["num_attention_heads"], "attn_k": config["num_key_value_heads"]}
     tensors = {}
     for name, tensor in stored.items():
         if name != ROPE_FACTORS:
             role = name.split(".")[2] if name.startswith("blk.") and name.count(".") == 3 else ""
-            tensors[_hf_name(name)] = _lazy(tensor, heads.get(role, 0))
+            offset = _GAIN_OFFSETS.get(architecture, 0.0) if name.endswith("norm.weight") else 0.0
+            tensors[_hf_name(name, layer_names)] = _lazy(tensor, heads.get(role, 0), offset)
     template = metadata.get("tokenizer.chat_template")
     licence = metadata.get("general.license")
     name = str(metadata.get("general.name") or path.stem)
@@ -79,27 +88,29 @@ def _checkpoint(path: Path, metadata: Mapping[str, Any], stored: Mapping[str, Gg
     )
 
 
-def _hf_name(name: str) -> str:
+def _hf_name(name: str, layer_names: Mapping[str, str]) -> str:
     """`blk.3.attn_q.weight` -> `model.layers.3.self_attn.q_proj.weight`; a name that is not known stays as it is."""
     if match := re.fullmatch(r"blk\.(\d+)\.(\w+)\.(weight|bias)", name):
         layer, role, kind = match.groups()
-        return f"model.layers.{layer}.{_LAYER_NAMES[role]}.{kind}" if role in _LAYER_NAMES else name
+        return f"model.layers.{layer}.{layer_names[role]}.{kind}" if role in layer_names else name
     stem, _, kind = name.rpartition(".")
     return f"{_MODEL_NAMES[stem]}.{kind}" if stem in _MODEL_NAMES else name
 
 
-def _lazy(tensor: GgufTensor, heads: int) -> LazyTensor:
-    """heads: not 0 for the query and key projections, whose rows come in GGUF's rotary order."""
+def _lazy(tensor: GgufTensor, heads: int, offset: float) -> LazyTensor:
+    """heads: not 0 for query and key projections, whose rows come in GGUF's rotary order; offset: to be taken off."""
     refusal = ""
     if not _can_dequantize(tensor.kind):
         refusal = f"is stored as {tensor.kind.name}, which the gguf package cannot dequantize"
     elif heads and (not tensor.shape or tensor.shape[0] % (2 * heads)):
         refusal = f"has the shape {tensor.shape}, whose rows are not pairs of {heads} heads"
-    return LazyTensor(tensor.shape, tensor.kind.name, partial(_read, tensor, heads), refusal)
+    return LazyTensor(tensor.shape, tensor.kind.name, partial(_read, tensor, heads, offset), refusal)
 
 
-def _read(tensor: GgufTensor, heads: int) -> torch.Tensor:
+def _read(tensor: GgufTensor, heads: int, offset: float) -> torch.Tensor:
     values = torch.from_numpy(_float32(tensor)).reshape(tensor.shape)
+    if offset:
+        values -= offset
     return _half_split_order(values, heads) if heads else values
 
 

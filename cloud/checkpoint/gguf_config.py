@@ -17,11 +17,11 @@ _ARCHITECTURES = {  # GGUF architecture -> Hugging Face model_type
     "llama": "llama",
     "qwen2": "qwen2",
     "qwen3": "qwen3",
+    "gemma3": "gemma3_text",
 }
 # Metadata that changes the function and that none of these architectures' families expresses.
 _FOREIGN = (
     "expert_count",
-    "attention.sliding_window",
     "attention.scale",
     "attention.clamp_kqv",
     "attention.value_length_mla",
@@ -29,7 +29,11 @@ _FOREIGN = (
     "logit_scale",
     "residual_scale",
     "embedding_scale",
+    "attn_logit_softcapping",
+    "final_logit_softcapping",
 )
+_WINDOW = "attention.sliding_window"
+_GEMMA3_27B_BLOCKS = 62  # the one Gemma 3 whose scores are not scaled by the size of a head
 _TOKEN_IDS = {
     "bos_token_id": "tokenizer.ggml.bos_token_id",
     "eos_token_id": "tokenizer.ggml.eos_token_id",
@@ -82,7 +86,9 @@ def hf_config(
             hint="give the Hugging Face directory of the model if its family is supported there",
         )
     fields = _Metadata(path, metadata, str(architecture))
-    if foreign := [f"{architecture}.{key} = {fields.get(key)}" for key in _FOREIGN if fields.get(key)]:
+    is_gemma = architecture == "gemma3"
+    unknown = _FOREIGN if is_gemma else (*_FOREIGN, _WINDOW)
+    if foreign := [f"{architecture}.{key} = {fields.get(key)}" for key in unknown if fields.get(key)]:
         raise ModelError(f"{path} asks for what a plain {architecture} model does not have: {', '.join(foreign)}")
     embedding = shapes.get("token_embd.weight")
     if embedding is None or len(embedding) != 2:
@@ -107,7 +113,24 @@ def hf_config(
         "mlp_bias": "blk.0.ffn_up.bias" in shapes,
         "tie_word_embeddings": "output.weight" not in shapes,
         "rope_parameters": _rope_parameters(fields, factors),
+        **(_gemma3_config(fields, hidden_size // n_heads, head_dim, factors) if is_gemma else {}),
         **{name: metadata[key] for name, key in _TOKEN_IDS.items() if key in metadata},
+    }
+
+
+def _gemma3_config(fields: _Metadata, row_size: int, head_dim: int, factors: list[float] | None) -> dict[str, Any]:
+    """What Gemma 3 has beside the others. row_size: d_model / n_heads; most files do not say how local layers turn."""
+    turns = {
+        "full_attention": _rope_parameters(fields, factors),
+        "sliding_attention": {"rope_type": "default", "rope_theta": fields.number("rope.freq_base_swa", 10000.0)},
+    }
+    return {
+        "hidden_activation": "gelu_pytorch_tanh",
+        "query_pre_attn_scalar": row_size if fields.integer("block_count") == _GEMMA3_27B_BLOCKS else head_dim,
+        "sliding_window": fields.integer(_WINDOW),
+        "rope_parameters": turns,
+        "attn_logit_softcapping": None,
+        "final_logit_softcapping": None,
     }
 
 

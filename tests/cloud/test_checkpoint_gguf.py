@@ -40,10 +40,17 @@ NAMES = {
 }
 
 
-def gguf_name(name: str) -> str:
+GEMMA_NAMES = NAMES | {
+    "post_attention_layernorm": "post_attention_norm",
+    "pre_feedforward_layernorm": "ffn_norm",
+    "post_feedforward_layernorm": "post_ffw_norm",
+}
+
+
+def gguf_name(name: str, names: dict[str, str]) -> str:
     stem, kind = name.rsplit(".", 1)
     if match := re.fullmatch(r"model\.layers\.(\d+)\.(.+)", stem):
-        return f"blk.{match[1]}.{NAMES[match[2]]}.{kind}"
+        return f"blk.{match[1]}.{names[match[2]]}.{kind}"
     return f"{NAMES[stem]}.{kind}"
 
 
@@ -58,13 +65,16 @@ def stored_values(model: PreTrainedModel) -> dict[str, NDArray[np.float32]]:
     config = model.config
     heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
     heads = heads if config.model_type == "llama" else {}
+    names = GEMMA_NAMES if config.model_type == "gemma3_text" else NAMES
     stored = {}
     for name, tensor in model.state_dict().items():
         if name == "lm_head.weight" and config.tie_word_embeddings:
             continue
         values = tensor.numpy()
         role = name.split(".")[-2]
-        stored[gguf_name(name)] = interleaved(values, heads[role]) if role in heads else values
+        if config.model_type == "gemma3_text" and role.endswith("norm"):
+            values = values + 1  # as its gains count
+        stored[gguf_name(name, names)] = interleaved(values, heads[role]) if role in heads else values
     return stored
 
 
@@ -72,7 +82,9 @@ def write_gguf(path: Path, model: PreTrainedModel, kind: Kind = Kind.F32, **meta
     """Matrices as `kind`, vectors as F32; `metadata` adds or replaces keys `ARCHITECTURE.*` (`__` stands for a dot)."""
     config = model.config
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    writer = gguf.GGUFWriter(path, config.model_type)
+    architecture = config.model_type.removesuffix("_text")
+    rope = config.rope_parameters.get("full_attention", config.rope_parameters)
+    writer = gguf.GGUFWriter(path, architecture)
     writer.add_name("Tiny")
     writer.add_license("mit")
     keys = {
@@ -86,18 +98,19 @@ def write_gguf(path: Path, model: PreTrainedModel, kind: Kind = Kind.F32, **meta
         "attention.value_length": head_dim,
         "attention.layer_norm_rms_epsilon": config.rms_norm_eps,
         "rope.dimension_count": head_dim,
-        "rope.freq_base": config.rope_parameters["rope_theta"],
+        "rope.freq_base": rope["rope_theta"],
+        "attention.sliding_window": config.sliding_window if architecture == "gemma3" else None,
         **{key.replace("__", "."): value for key, value in metadata.items()},
     }
     for key, value in keys.items():
         if isinstance(value, str):
-            writer.add_string(f"{config.model_type}.{key}", value)
+            writer.add_string(f"{architecture}.{key}", value)
         elif isinstance(value, list):
-            writer.add_array(f"{config.model_type}.{key}", value)
+            writer.add_array(f"{architecture}.{key}", value)
         elif isinstance(value, float):
-            writer.add_float32(f"{config.model_type}.{key}", value)
+            writer.add_float32(f"{architecture}.{key}", value)
         elif value is not None:
-            writer.add_uint32(f"{config.model_type}.{key}", value)
+            writer.add_uint32(f"{architecture}.{key}", value)
     writer.add_tokenizer_model("gpt2")
     writer.add_token_list(["a", "b"])
     writer.add_bos_token_id(0)
@@ -108,7 +121,7 @@ def write_gguf(path: Path, model: PreTrainedModel, kind: Kind = Kind.F32, **meta
             writer.add_tensor(name, values)
         else:
             writer.add_tensor(name, gguf.quants.quantize(values, kind), raw_dtype=kind)
-    if model.config.rope_parameters["rope_type"] == "llama3":
+    if rope["rope_type"] == "llama3":
         writer.add_tensor("rope_freqs.weight", llama3_factors(model))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -140,24 +153,37 @@ def opened(tmp_path: Path, model: PreTrainedModel, kind: Kind = Kind.F32, **meta
     return open_checkpoint(str(tmp_path / "tiny.gguf"))
 
 
-@pytest.mark.parametrize(
-    "variant", [*(name for name in VARIANTS if name != "yarn"), "qwen2", "qwen2-untied", "qwen3", "qwen3-bias"]
-)
+FAMILIES = ("qwen2", "qwen2-untied", "qwen3", "qwen3-bias", "gemma3-file")
+
+
+def family_model(variant: str) -> PreTrainedModel:
+    """gemma3-file: with the pattern of windows and the scale that files do not say because all have them."""
+    if variant != "gemma3-file":
+        return tiny_family(variant)
+    return tiny_family("gemma3", num_hidden_layers=6, sliding_window_pattern=6, query_pre_attn_scalar=32)
+
+
+@pytest.mark.parametrize("variant", [*(name for name in VARIANTS if name != "yarn"), *FAMILIES])
 def test_same_tensors_and_same_model_as_the_directory(tmp_path: Path, variant: str) -> None:
-    model: PreTrainedModel = tiny_model(**VARIANTS[variant]) if variant in VARIANTS else tiny_family(variant)
+    model: PreTrainedModel = tiny_model(**VARIANTS[variant]) if variant in VARIANTS else family_model(variant)
     model.save_pretrained(tmp_path)
     directory = open_checkpoint(str(tmp_path))
     file = opened(tmp_path, model)
     assert set(file.names) == set(directory.names)
+    atol = 1e-7 if variant == "gemma3-file" else 0.0  # 1 was added and taken off
     for name in file.names:
         assert file.shape(name) == directory.shape(name)
-        assert torch.equal(file.tensor(name), directory.tensor(name)), name
+        assert torch.allclose(file.tensor(name), directory.tensor(name), rtol=0, atol=atol), name
     from_file, from_directory = load_model(file), load_model(directory)
     assert unused_tensors(file, from_file) == ()
     for ours, theirs in zip(from_file.blocks, from_directory.blocks, strict=True):
         assert dict(ours.sources) == dict(theirs.sources)
         assert ours.axes == theirs.axes
-    np.testing.assert_allclose(from_file.blocks[0].inv_freq, from_directory.blocks[0].inv_freq, rtol=1e-6)
+        for field in ("window", "softmax_scale", "activation", "softcap"):
+            assert getattr(ours, field, None) == getattr(theirs, field, None)
+        if ours.kind == "attention":
+            np.testing.assert_allclose(ours.inv_freq, theirs.inv_freq, rtol=1e-6)
+    assert from_file.embedding_scale == from_directory.embedding_scale
     assert from_file.norm_eps == pytest.approx(from_directory.norm_eps, rel=1e-7)
     assert (from_file.tied_head, from_file.max_context, from_file.vocab_size) == (
         from_directory.tied_head,
@@ -300,7 +326,7 @@ def test_other_architectures_and_parts(tmp_path: Path) -> None:
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.close()
-    with pytest.raises(ModelError, match="architecture `falcon`, expected one of: llama"):
+    with pytest.raises(ModelError, match="architecture `falcon`, expected one of: gemma3, llama"):
         open_checkpoint(str(path))
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_uint16("split.count", 3)
