@@ -88,7 +88,7 @@ def write_gguf(parts: Any, n_data_bytes: int) -> bytes:
     """Writes what can be written of parts that may be damaged; numbers are cut to their types."""
 
     def number(value: Any, n_bytes: int) -> bytes:
-        return (int(value) if isinstance(value, int) else 0).to_bytes(60, "little", signed=True)[:n_bytes]
+        return (int(value) % (1 << 8 * n_bytes) if isinstance(value, int) else 0).to_bytes(n_bytes, "little")
 
     def text(value: Any) -> bytes:
         encoded = value.encode(errors="surrogatepass") if isinstance(value, str) else b""

@@ -8,8 +8,11 @@ from __future__ import annotations
 import inspect
 import json
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -79,8 +82,8 @@ class _Transformers:
         self.name = f"transformers {transformers.__version__}"
         self._torch = optional("torch", "hf")
         transformers.utils.logging.disable_progress_bar()
-        load = transformers.AutoModelForCausalLM.from_pretrained
-        self._model = load(folder, dtype=self._torch.float32, trust_remote_code=True).eval()
+        kind = _own_class() if (folder / _FILE).is_file() else transformers.AutoModelForCausalLM
+        self._model = kind.from_pretrained(folder, dtype=self._torch.float32).eval()
         known = inspect.signature(self._model.forward).parameters
         self._argument = "cache" if "cache" in known else "past_key_values"  # transformers 5 is changing its name
         self._new_cache = transformers.DynamicCache
@@ -94,6 +97,15 @@ class _Transformers:
             out = self._model(input_ids=ids, use_cache=True, **{self._argument: self._cache})
         logits: Floats = out.logits[0, -1].numpy()
         return logits
+
+
+def _own_class() -> Any:
+    """The model of the file that exports bring along, out of this package: no code of a folder is run."""
+    loader = SourceFileLoader("edgesdk_modeling_edge_level", str(Path(__file__).with_name("hf_files") / _FILE))
+    module = ModuleType(loader.name)
+    sys.modules[loader.name] = module  # transformers looks there for where a class comes from
+    loader.exec_module(module)
+    return module.EdgeLevelForCausalLM
 
 
 def _tensors(model: LevelModel, plain: bool) -> list[tuple[str, Floats]]:

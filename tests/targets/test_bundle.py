@@ -143,7 +143,7 @@ def test_the_package_carries_what_the_engine_is_built_from():
         path.relative_to(root).as_posix()
         for folder in ("cmake", "kernels", "device")
         for path in (root / folder).rglob("*")
-        if path.suffix in {".c", ".cmake", ".cpp", ".h", ".in", ".inc", ".java", ".map", ".txt"}
+        if path.suffix in {".c", ".cl", ".cmake", ".cpp", ".cu", ".h", ".in", ".inc", ".java", ".map", ".txt"}
     } | {"CMakeLists.txt"}
     assert sources == wanted
     assert all((NATIVE / path).read_bytes() == (root / path).read_bytes() for path in sources)
