@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_builds import SMALL
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
 import edgesdk
 from edgesdk.cloud.build import build_model
 from edgesdk.cloud.checkpoint import open_checkpoint
-from edgesdk.cloud.config import preset
+from edgesdk.cloud.config import CalibrateConfig, TuneConfig
 from edgesdk.cloud.families import load_model
 from edgesdk.cloud.reference import Decoder
 from edgesdk.cloud.tokenizer import import_tokenizer, to_tokenizers
@@ -55,8 +56,9 @@ def test_logits_are_those_of_transformers(tokens: torch.Tensor) -> None:
 
 def test_it_compiles_and_runs(tokens: torch.Tensor, tmp_path: Path) -> None:
     """The full level loses little, the context is longer than a window, and the tokenizers agree."""
-    calibrate = replace(preset("fast").calibrate, text=str(ROOT / "docs" / "LOG.md"), n_windows=40)
-    path = build_model(GGUF, tmp_path / "out", preset("fast", calibrate=calibrate))
+    calibrate = CalibrateConfig(text=str(ROOT / "docs" / "LOG.md"), n_windows=40)
+    config = replace(SMALL, calibrate=calibrate, tune=TuneConfig(n_epochs=0, wide_share=0.0))
+    path = build_model(GGUF, tmp_path / "out", config)
     checkpoint = open_checkpoint(GGUF)
     source = Decoder.open(checkpoint, load_model(checkpoint))
     with edgesdk.load(path) as model, torch.inference_mode():
