@@ -65,7 +65,13 @@ inline Lanes from_ints(const int32_t* p) { return {_mm512_cvtepi32_ps(_mm512_loa
 inline Ints no_ints() { return {_mm512_setzero_si512()}; }
 inline Ints round_half_even(Lanes a) { return {_mm512_cvtps_epi32(a.v)}; }
 inline Ints add(Ints a, Ints b) { return {_mm512_add_epi32(a.v, b.v)}; }
-inline int32_t sum(Ints a) { return _mm512_reduce_add_epi32(a.v); }
+// By vector additions, which wrap: gcc's _mm512_reduce_add_epi32 ends in additions of int.
+inline int32_t sum(Ints a) {
+    const __m256i eight = _mm256_add_epi32(_mm512_castsi512_si256(a.v), _mm512_extracti64x4_epi64(a.v, 1));
+    const __m128i four = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+    const __m128i two = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4e));
+    return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 0xb1)));
+}
 inline void store_i8(int8_t* p, Ints a) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtsepi32_epi8(a.v)); }
 inline void store8_i8(int8_t* p, Ints a) { _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm512_cvtsepi32_epi8(a.v)); }
 // Values from 0 to 255.
