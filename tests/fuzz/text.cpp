@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <memory>
 
 #include "edge.h"
 #include "small_artifact.h"
@@ -55,11 +56,11 @@ edge_model* small_model() {
 
 // The same through the C ABI, which adds the way from tokens (of one byte each) to whole characters.
 void check_stream(const std::vector<std::string>& stops, std::string_view answer) {
-    static edge_model* const model = small_model();
+    static const std::unique_ptr<edge_model, decltype(&edge_model_close)> model(small_model(), edge_model_close);
     std::vector<const char*> strings;
     for (const std::string& stop : stops) strings.push_back(stop.c_str());
     edge_text* text = nullptr;
-    if (edge_text_open(model, strings.data(), strings.size(), &text) != EDGE_OK) return;
+    if (edge_text_open(model.get(), strings.data(), strings.size(), &text) != EDGE_OK) return;
     edge_text_piece piece{};
     piece.struct_size = sizeof piece;
     std::string shown;
