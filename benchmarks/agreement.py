@@ -91,7 +91,7 @@ def main() -> None:
     BENCH.mkdir(parents=True, exist_ok=True)
     model = OurModel(Path(edgesdk.__file__).parent / "bin" / "edge-run", arguments.artifact)
     samples = take_rounds(
-        measurements(model, Machine.compile(BENCH), arguments.threads), arguments.rounds, console.print
+        measurements(model, Machine(model.edge_run), arguments.threads), arguments.rounds, console.print
     )
     found = figures(samples)
     for figure in found:

@@ -124,26 +124,22 @@ class PeerModel:
 
 @dataclass(frozen=True)
 class Machine:
-    """Probes of what this machine can do (probe.cpp), compiled for it."""
+    """What this machine can do at most: the probes of edge-run, which `edgesdk profile` uses on devices, too."""
 
-    probe: Path
+    edge_run: Path
 
-    @classmethod
-    def compile(cls, folder: Path) -> Machine:
-        """Compiles the probes into `folder` with $CXX, or g++."""
-        source, program = Path(__file__).with_name("probe.cpp"), folder / "probe"
-        if not program.is_file() or program.stat().st_mtime < source.stat().st_mtime:
-            options = ["-std=c++20", "-O3", "-march=native", "-pthread"]
-            subprocess.run([os.environ.get("CXX", "g++"), *options, source, "-o", program], check=True)
-        return cls(program)
-
-    def read_gb_per_s(self, n_bytes: int, n_threads: int, seconds: float = 1.2) -> float:
+    def read_gb_per_s(self, n_bytes: int, n_threads: int) -> float:
         """Reading this many bytes of memory again and again."""
-        return float(_output([*pinned(n_threads), self.probe, "read", n_bytes, n_threads, seconds]))
+        return float(self._probe(n_threads, "stream_read", n_bytes)[0]["gb_per_s"])  # the next row reads caches
 
-    def gmac_per_s(self, n_threads: int, seconds: float = 0.3) -> float:
-        """int8 dot products on registers only."""
-        return float(_output([*pinned(n_threads), self.probe, "dot", n_threads, seconds]))
+    def gmac_per_s(self, n_threads: int) -> float:
+        """int8 dot products on registers only, with the best instruction set."""
+        return max(float(row["gmac_per_s"]) for row in self._probe(n_threads, "dot_peak", 1))
+
+    def _probe(self, n_threads: int, op: str, n_bytes: int) -> list[dict[str, Any]]:
+        options = ["--json", f"--op={op}", f"--bytes={n_bytes}", f"--threads={n_threads}"]
+        command = [*pinned(n_threads), self.edge_run, "bench", "--kernels", *options]
+        return list(json.loads(_output(command))["kernels"])
 
 
 def seconds_to_first_byte(command: list[Any]) -> float:

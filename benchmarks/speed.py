@@ -115,7 +115,7 @@ def main() -> None:
     settings = QUICK if arguments.quick else Settings(arguments.rounds, arguments.tries, tuple(arguments.threads))
     peer = find_or_build_peer(arguments)
     models = find_models(arguments.edge_run, peer, out, quick=arguments.quick)
-    figures, samples = measure(make_plan(arguments.only, models, settings, Machine.compile(out)))
+    figures, samples = measure(make_plan(arguments.only, models, settings, Machine(arguments.edge_run)))
     show(figures, samples)
     kept = {key: asdict(s) for key, s in samples.items()}
     (out / "samples.json").write_text(json.dumps(kept, indent=1, allow_nan=False) + "\n", "utf-8")

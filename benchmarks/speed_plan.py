@@ -48,10 +48,9 @@ class Settings:
     long_start: int = 7648  # with a prompt and 32 tokens behind it: 8192, what the demo model takes
     middle_start: int = 1536
     long_runs: int = 5
-    probe_seconds: float = 1.2
 
 
-QUICK = Settings(1, 1, (1,), 4, 32, 64, 32, 1, 0.06)
+QUICK = Settings(1, 1, (1,), 4, 32, 64, 32, 1)
 
 
 @dataclass
@@ -88,14 +87,14 @@ class Plan:
 
 def plan_decode(plan: Plan, model: Model) -> None:
     """Tokens per second after a short prompt, and the share of the readable bandwidth that the weights make up."""
-    n, seconds = plan.settings.decode_tokens, plan.settings.probe_seconds
+    n = plan.settings.decode_tokens
     for t in plan.settings.threads:
         key = f"decode {model.name} x{t}"
         n_bytes = model.ours.bytes_per_token()
         plan.measurements[f"{key} ours"] = partial(_decode, plan, model, model.ours.top, t)
         if model.peer:
             plan.measurements[f"{key} peer"] = partial(model.peer.bench, t, 0, n)
-        plan.measurements[f"{key} read"] = partial(plan.machine.read_gb_per_s, n_bytes, t, seconds)
+        plan.measurements[f"{key} read"] = partial(plan.machine.read_gb_per_s, n_bytes, t)
         where = f"{model.name}, full level, {_threads(t)}"
         plan.figure(f"decode, {where}", f"{key} ours", f"{key} peer", DECODE_TARGET.get(model.name), "tokens/s")
         for side, owner, target in (("ours", "", READ_SHARE_TARGET.get(model.name)), ("peer", "llama.cpp's ", None)):
@@ -107,13 +106,13 @@ def plan_decode(plan: Plan, model: Model) -> None:
 
 def plan_prefill(plan: Plan, model: Model) -> None:
     """Tokens per second of a prompt, and the share of the integer peak."""
-    n, seconds = plan.settings.prompt_tokens, plan.settings.probe_seconds
+    n = plan.settings.prompt_tokens
     for t in plan.settings.threads:
         key = f"prefill {model.name} x{t}"
         plan.measurements[f"{key} ours"] = partial(_prefill, plan, model, t)
         if model.peer:
             plan.measurements[f"{key} peer"] = partial(model.peer.bench, t, n, 0)
-        plan.measurements[f"integer peak x{t}"] = partial(plan.machine.gmac_per_s, t, seconds / 4)
+        plan.measurements[f"integer peak x{t}"] = partial(plan.machine.gmac_per_s, t)
         where = f"{model.name}, {n} tokens, {_threads(t)}"
         plan.figure(f"prefill, {where}", f"{key} ours", f"{key} peer", PREFILL_TARGET, "tokens/s")
         gmac = model.ours.macs(0, n) / n / 1e9

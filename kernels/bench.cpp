@@ -263,21 +263,28 @@ std::vector<Work> works_of_dot_peak(dot_peak_t* kernel, Data& data) {
              }}};
 }
 
-// A thread's share as kStreams stretches side by side; what reads most differs between processors.
-template <int kStreams, bool kFetch>
+// A thread's share as kStreams stretches side by side, in steps of kWords words, fetched kAhead bytes before: what reads most
+// differs between processors.
+template <int kStreams, int kWords, int kAhead>
 void stream_read(const Data& data, int64_t bytes, int i, int n) {
     const uint64_t* words = reinterpret_cast<const uint64_t*>(data.weights.data());
-    const int64_t begin = share(bytes / 128, i, n), length = (share(bytes / 128, i + 1, n) - begin) / kStreams;
-    uint64_t sums[16] = {};
+    constexpr int kStep = kWords * 8;
+    const int64_t begin = share(bytes / kStep, i, n), length = (share(bytes / kStep, i + 1, n) - begin) / kStreams;
+    uint64_t sums[kWords] = {};
     for (int64_t block = begin; block < begin + length; ++block) {
         for (int s = 0; s < kStreams; ++s) {
-            const uint64_t* from = words + (block + s * length) * 16;
-            if (kFetch) __builtin_prefetch(from + 1024), __builtin_prefetch(from + 1032);  // as far ahead as the matmuls do
-            for (int k = 0; k < 16; ++k) sums[k] += from[k];
+            const uint64_t* from = words + (block + s * length) * kWords;
+            if (kAhead) {
+                for (int k = 0; k < kWords; k += 8) __builtin_prefetch(from + kAhead / 8 + k);
+            }
+            for (int k = 0; k < kWords; ++k) sums[k] += from[k];
         }
     }
     for (uint64_t& sum : sums) __asm__ volatile("" : "+r"(sum));  // the sums are used
 }
+
+constexpr auto kWaysToRead = {stream_read<1, 16, 0>,    stream_read<4, 16, 0>,    stream_read<1, 16, 8192>, stream_read<4, 16, 8192>,
+                              stream_read<1, 32, 1024>, stream_read<1, 32, 4096>, stream_read<4, 32, 1024>};
 
 void measure(const BenchOptions& options, const std::string& op, Isa isa, const std::string& function,
              const std::vector<Work>& works, std::vector<BenchResult>& out) {
@@ -299,7 +306,7 @@ std::vector<BenchResult> bench_kernels(const BenchOptions& options) {
     for (const int64_t bytes : {data.memory_bytes, int64_t{300000} * options.n_threads}) {
         if (!is_wanted(options, "stream_read", Isa::reference)) break;
         std::vector<BenchResult> ways;
-        for (const auto way : {stream_read<1, true>, stream_read<1, false>, stream_read<4, true>, stream_read<4, false>}) {
+        for (const auto way : kWaysToRead) {
             measure(options, "stream_read", Isa::reference, "stream_read",
                     {{std::to_string(bytes) + " bytes", static_cast<double>(bytes), 0,
                       [&, way](int i, int n) { way(data, bytes, i, n); }}},

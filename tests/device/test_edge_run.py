@@ -81,6 +81,21 @@ def test_bench_measures_behind_a_context(path):
     assert reports[0]["logits_hash"] == reports[1]["logits_hash"]
 
 
+def test_bench_of_one_kernel():
+    """The probe of memory by itself, as benchmarks use it; a wrong name says what is there."""
+    shared = ("bench", "--kernels", "--threads=1", "--bytes=4MiB")
+    rows = json.loads(edge_run(*shared, "--op=stream_read", "--json").stdout)["kernels"]
+    assert [(row["op"], row["shape"]) for row in rows] == [
+        ("stream_read", "4194304 bytes"),
+        ("stream_read", "300000 bytes"),
+    ]
+    assert all(row["gb_per_s"] > 0 for row in rows)
+    failed = edge_run(*shared, "--op=no_such_op")
+    assert failed.returncode == 2
+    assert "no_such_op" in failed.stderr
+    assert "stream_read" in failed.stderr
+
+
 def test_bench_tells_where_the_time_goes(path):
     """The times are parts of the whole; products read each weight once a token, and only they and attention count."""
     sizes = ("--runs=1", "--prompt-tokens=20", "--decode-tokens=4")

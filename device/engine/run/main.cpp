@@ -46,6 +46,8 @@ bench
   --no-probe        leave out how fast memory can be read
   --ops             also where the time of one more run goes, by kind of operation
   --kernels         every kernel by itself; needs no FILE
+  --op NAME         with --kernels: only this one; stream_read: how fast memory is read
+  --bytes SIZE      with --kernels: how much is read from memory (75MB)
 
   --json            one JSON object on stdout
   --version         --help

@@ -88,6 +88,8 @@ std::map<std::string, Setter> valued_options(Options& o) {
         {"--seed", [&o](auto& n, auto& v) { o.sampling.seed = static_cast<uint64_t>(parse_integer(n, v, 0, INT64_MAX)); }},
         {"--prompt-tokens", integer(o.prompt_tokens, 1)},
         {"--decode-tokens", integer(o.decode_tokens, 1)},
+        {"--op", words(o.op)},
+        {"--bytes", [&o](auto&, auto& v) { o.probe_bytes = parse_bytes(v); }},
         {"--runs", integer(o.runs, 1)},
         {"--start", integer(o.start_tokens, 0)},
     };

@@ -34,6 +34,8 @@ struct Options {
     bool no_probe = false;        // bench
     bool ops = false;             // bench
     bool kernels = false;         // bench
+    std::string op;               // bench --kernels: only this one
+    uint64_t probe_bytes = 0;     // bench --kernels: what is read from memory, 0: the default
     bool json = false;
     edge_load_options load{};
     edge_sampling sampling{};

@@ -209,8 +209,12 @@ Json measured(double value) { return std::isnan(value) ? Json() : Json(value); }
 int bench_all_kernels(const Options& options) {
     BenchOptions probe;
     probe.n_threads = options.load.n_threads ? options.load.n_threads : usable_cores();
+    probe.op = options.op;
+    if (options.probe_bytes) probe.memory_bytes = static_cast<int64_t>(options.probe_bytes);
     Json rows = Json::array();
-    for (const BenchResult& r : bench_kernels(probe)) {
+    const std::vector<BenchResult> results = bench_kernels(probe);
+    if (results.empty()) throw UsageError("--op is `" + probe.op + "`, expected an op of kernels.inc, or stream_read\nhint: edge-run bench --kernels");
+    for (const BenchResult& r : results) {
         rows.push_back({{"op", r.op}, {"isa", isa_text(r.isa)}, {"function", r.function}, {"shape", r.shape},
                         {"gb_per_s", r.gb_per_s}, {"gmac_per_s", r.gmac_per_s}});
         if (options.json) continue;
