@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from edgesdk.cloud.families.fields import MAX_HEAD
 from edgesdk.errors import ModelError
 
 __all__ = ["rope_frequencies"]
@@ -28,6 +29,8 @@ def rope_frequencies(config: Mapping[str, Any], rotary_dim: int) -> tuple[tuple[
     config: a Hugging Face configuration, with `rope_theta` and `rope_scaling` or with `rope_parameters`.
     Raises ModelError for a method that is not known or depends on the length of the text, and for missing parameters.
     """
+    if rotary_dim > MAX_HEAD:
+        raise ModelError(f"{rotary_dim} elements of a head are rotated, expected at most {MAX_HEAD}")
     parameters = _parameters(config)
     kind = parameters["rope_type"]
     if (theta := _number(parameters, "rope_theta")) <= 1:

@@ -42,6 +42,16 @@ def test_logits_are_those_of_transformers(variant: str, tmp_path: Path) -> None:
     assert (Decoder.open(checkpoint, config).forward(ids) - wanted).abs().max() <= 1e-5 * wanted.abs().max()
 
 
+@pytest.mark.parametrize("share", [1e9, 1.5, -0.5, float("nan")])
+def test_a_share_of_rotated_elements_allocates_nothing(share: float, tmp_path: Path) -> None:
+    """Found by the fuzzer: 2 ** 40 frequencies were computed before the share was looked at."""
+    write_tiny_hybrid(tmp_path, "bamba")
+    config = json.loads((tmp_path / "config.json").read_text()) | {"partial_rotary_factor": share}
+    config.pop("rope_parameters", None)
+    with pytest.raises(ModelError, match="partial_rotary_factor is|malformed"):
+        load_model(replace(open_checkpoint(str(tmp_path)), config=config))
+
+
 def test_blocks_of_the_hybrids(tmp_path: Path) -> None:
     write_tiny_hybrid(tmp_path / "bamba", "bamba")
     blocks = opened(tmp_path / "bamba").config.blocks
