@@ -48,7 +48,7 @@ def test_a_share_of_rotated_elements_allocates_nothing(share: float, tmp_path: P
     write_tiny_hybrid(tmp_path, "bamba")
     config = json.loads((tmp_path / "config.json").read_text()) | {"partial_rotary_factor": share}
     config.pop("rope_parameters", None)
-    with pytest.raises(ModelError, match="partial_rotary_factor is|malformed"):
+    with pytest.raises(ModelError, match=r"partial_rotary_factor is|malformed"):
         load_model(replace(open_checkpoint(str(tmp_path)), config=config))
 
 
