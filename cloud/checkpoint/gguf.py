@@ -115,9 +115,10 @@ def _read(tensor: GgufTensor, heads: int, offset: float) -> torch.Tensor:
 
 
 def _float32(tensor: GgufTensor) -> np.ndarray[Any, np.dtype[np.float32]]:
-    if tensor.kind == GGMLQuantizationType.F64:
-        return np.array(tensor.data, dtype=np.float32)
-    return np.array(dequantize(np.ascontiguousarray(tensor.data), tensor.kind), dtype=np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):  # calibration refuses weights that are not finite
+        if tensor.kind == GGMLQuantizationType.F64:
+            return np.array(tensor.data, dtype=np.float32)
+        return np.array(dequantize(np.ascontiguousarray(tensor.data), tensor.kind), dtype=np.float32)
 
 
 def _half_split_order(values: torch.Tensor, heads: int) -> torch.Tensor:

@@ -7,7 +7,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 from small_sources import (
     BYTE_LEVEL,
     CONFIG,
@@ -23,6 +25,8 @@ from small_sources import (
 )
 
 from edgesdk.cloud.checkpoint import open_checkpoint
+from edgesdk.cloud.checkpoint.gguf import _float32
+from edgesdk.cloud.checkpoint.gguf_file import GgufTensor
 from edgesdk.cloud.families import load_model
 from edgesdk.cloud.tokenizer import import_tokenizer
 from edgesdk.errors import ModelError
@@ -77,6 +81,16 @@ def test_metadata_of_a_gguf_file(tmp_path: Path, key: str, value: Any, message: 
     path = gguf(tmp_path, "llama", key, value)
     with pytest.raises(ModelError, match=message):
         import_tokenizer(path) if key.startswith("tokenizer") else load_model(open_checkpoint(str(path)))
+
+
+@pytest.mark.parametrize("kind", [GGMLQuantizationType.Q4_0, GGMLQuantizationType.F64])
+def test_values_that_are_not_finite_are_read_in_silence(kind: GGMLQuantizationType) -> None:
+    """Found by the fuzzer: NumPy warned of infinity times 0. They are refused when the model is calibrated."""
+    data = np.array([[1e300]])  # of which float32 makes infinity
+    if kind == GGMLQuantizationType.Q4_0:
+        data = np.full((1, GGML_QUANT_SIZES[kind][1]), 0x88, np.uint8)  # codes of 0
+        data[0, :2] = np.array([np.inf], np.float16).view(np.uint8)  # and their scale
+    assert not np.isfinite(_float32(GgufTensor("x", kind, data.shape, data))).any()
 
 
 def changed(document: dict[str, Any], *path: Any, value: Any) -> dict[str, Any]:
