@@ -23,7 +23,7 @@ MappedLevel::MappedLevel(int file, const Artifact& artifact, const Choice& choic
     on_device = std::make_shared<const gpu::DeviceWeights>(device, weights);
     mapping.require_whole();
     verifier.wait(false);
-    mapping.drop_pages();
+    if (placement.only_copied) mapping.drop_pages();
 }
 
 }  // namespace edge

@@ -17,6 +17,7 @@ struct Placement {
     bool lock = false;        // mlock: pages stay in memory
     bool prefault = false;    // every page is there and mapped when the constructor returns
     bool huge_pages = false;  // a private copy, with huge pages where the system gives them
+    bool only_copied = false; // to a device: then the pages go back to the system
 };
 
 // One run in memory. Its pages go back to the system with the last level that uses it.

@@ -27,16 +27,27 @@ std::shared_ptr<gpu::Device> open_backend(const Artifact& artifact, const edge_l
     return gpu::open_device(backend, only_gpu);
 }
 
-Backend choose_backend(const Artifact& artifact, const edge_load_options& options) {
-    switch (options.backend) {
-        case EDGE_BACKEND_CPU: return {};
-        case EDGE_BACKEND_OPENCL:
-        case EDGE_BACKEND_CUDA: {
-            return {open_backend(artifact, options, static_cast<edge_backend>(options.backend), false), ""};
-        }
-        case EDGE_BACKEND_AUTO: break;
-        default: throw ArgumentError("`backend` is " + std::to_string(options.backend) + ", expected 0 to 3");
+// Of a prompt, or of single tokens, whose backends may be two: which one takes part that is not the CPU. CPU: none does.
+edge_backend device_backend(const edge_load_options& options) {
+    static_assert(int{EDGE_DECODE_OPENCL} == EDGE_BACKEND_OPENCL && int{EDGE_DECODE_CUDA} == EDGE_BACKEND_CUDA);
+    if (options.backend < EDGE_BACKEND_CPU || options.backend > EDGE_BACKEND_CUDA) {
+        throw ArgumentError("`backend` is " + std::to_string(options.backend) + ", expected 0 to 3");
     }
+    if (options.decode_backend < EDGE_DECODE_SAME || options.decode_backend > EDGE_DECODE_CUDA) {
+        throw ArgumentError("`decode_backend` is " + std::to_string(options.decode_backend) + ", expected 0 to 3");
+    }
+    const auto prefill = static_cast<edge_backend>(options.backend);
+    if (options.decode_backend <= EDGE_DECODE_CPU) return prefill;
+    const auto decode = static_cast<edge_backend>(options.decode_backend);
+    if (prefill == EDGE_BACKEND_CPU || prefill == decode) return decode;
+    throw ArgumentError(std::string("prompts on ") + gpu::backend_name(prefill) + " and single tokens on " + gpu::backend_name(decode) +
+                        ": one of two different backends must be the CPU\nhint: name `cpu` for one of them, or give one backend only");
+}
+
+Backend choose_backend(const Artifact& artifact, const edge_load_options& options) {
+    const edge_backend wanted = device_backend(options);
+    if (wanted == EDGE_BACKEND_CPU) return {};
+    if (wanted != EDGE_BACKEND_AUTO) return {open_backend(artifact, options, wanted, false), ""};
     Backend chosen;
     for (const edge_backend backend : {EDGE_BACKEND_CUDA, EDGE_BACKEND_OPENCL}) {
         try {
@@ -71,28 +82,41 @@ Demand make_demand(const Artifact& artifact, const edge_load_options& options, c
     demand.chunk_tokens = options.chunk_tokens;
     demand.huge_pages = options.huge_pages != 0;
     if (!backend.device) return demand;
-    demand.on_device = true;
+    demand.prefill_on_device = options.backend != EDGE_BACKEND_CPU;
+    demand.decode_on_device = options.decode_backend != EDGE_DECODE_CPU;
+    if (demand.on_host()) return demand;
     demand.n_threads = 1;
     demand.huge_pages = false;
     return demand;
 }
 
-// What automatic selection grants. A GPU with memory of its own does not say how much of it is free.
-MemoryBudget measure_budget(const Backend& backend) {
-    if (!backend.device || backend.device->info().shares_memory) return measure_memory();
-    const uint64_t all = backend.device->info().memory_bytes, held = backend.device->allocated_bytes();
+// A GPU with memory of its own does not say how much of it is free.
+MemoryBudget measure_device(const gpu::Device& device) {
+    const uint64_t all = device.info().memory_bytes, held = device.allocated_bytes();
     const uint64_t reserve = std::max<uint64_t>(64 << 20, all / 10), room = all - std::min(all, held);
-    return {room - std::min(room, reserve), backend.device->info().name + " has " + mebibytes(all) + ", " + mebibytes(held) +
+    return {room - std::min(room, reserve), device.info().name + " has " + mebibytes(all) + ", " + mebibytes(held) +
                                                 " are in use here, " + mebibytes(reserve) + " are kept in reserve"};
+}
+
+// By what automatic selection grants, on each side that takes part.
+Choice choose_by_memory(const Artifact& artifact, const Demand& demand, const Backend& backend) {
+    const bool is_apart = backend.device && !backend.device->info().shares_memory;
+    if (is_apart && !demand.on_host()) {
+        const MemoryBudget there = measure_device(*backend.device);
+        return choose_by_budget(artifact, demand, there.bytes, there.reason);
+    }
+    const MemoryBudget here = measure_memory();
+    if (!is_apart) return choose_by_budget(artifact, demand, here.bytes, here.reason);
+    const MemoryBudget there = measure_device(*backend.device);
+    const Choice by_host = choose_by_budget(artifact, host_part(demand), here.bytes, here.reason);
+    const Choice by_device = choose_by_budget(artifact, device_part(demand), there.bytes, there.reason);
+    return by_host.level < by_device.level ? by_host : by_device;
 }
 
 Choice choose(const Artifact& artifact, const Demand& demand, const edge_load_options& options, const Backend& backend) {
     choose_by_level(artifact, options.min_level);  // refuses a file that does not hold it
     switch (options.choose) {
-        case 0: {
-            const MemoryBudget budget = measure_budget(backend);
-            return choose_by_budget(artifact, demand, budget.bytes, budget.reason);
-        }
+        case 0: return choose_by_memory(artifact, demand, backend);
         case 1: return choose_by_rate(artifact, options.rate);
         case 2: return choose_by_budget(artifact, demand, options.budget_bytes, "the budget as given");
         case 3: return choose_by_level(artifact, options.level);
@@ -139,7 +163,8 @@ Model::Model(const std::string& path, const edge_load_options& options)
       backend_(choose_backend(artifact_, options)),
       demand_(make_demand(artifact_, options, backend_)),
       pin_threads_(options.pin_threads != 0),
-      placement_(backend_.device ? Placement{} : Placement{options.lock_pages != 0, options.prefault != 0, options.huge_pages != 0}),
+      placement_(demand_.on_host() ? Placement{options.lock_pages != 0, options.prefault != 0, options.huge_pages != 0}
+                                   : Placement{.only_copied = true}),
       verify_(checked_verify(options.verify)),
       passed_(artifact_.runs.size()),
       stamp_(stamp()),

@@ -28,8 +28,8 @@ protected:
 
 // What a model runs on.
 struct Backend {
-    std::shared_ptr<gpu::Device> device;  // nullptr: the CPU
-    std::string reason;                   // why it is not a GPU, when the choice was automatic
+    std::shared_ptr<gpu::Device> device;  // nullptr: the CPU alone
+    std::string reason;                   // why there is none, when the choice was automatic
 };
 
 class Model {

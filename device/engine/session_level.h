@@ -1,5 +1,5 @@
 // A session at one level: what it remembers there, and the forward pass over it. One virtual call per chunk of tokens; the passes
-// themselves (CpuLevel, gpu::GpuLevel) know what they run on.
+// themselves (CpuLevel, gpu::GpuLevel, gpu::HybridLevel) know what they run on.
 #pragma once
 #include <atomic>
 #include <cstdint>

@@ -6,6 +6,7 @@ what one step of int8 codes makes of it: TOLERANCE, as the root mean square of t
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -24,7 +25,7 @@ from edgesdk.errors import ArtifactError, EngineError, HashError, MemoryBudgetEr
 from edgesdk.formats.tiles import PANEL_BITS
 
 try:
-    from edgesdk.device import _native, load
+    from edgesdk.device import Model, _native, load
 except ImportError as error:
     pytest.skip(f"the native engine is not built: {error}", allow_module_level=True)
 
@@ -161,6 +162,125 @@ def test_an_answer_is_the_same_sampled_here_or_there(tiny: Path, opencl: None) -
                 session.rewind(2)
             answers.append(found)
         assert answers[0] == answers[1]
+
+
+SPLITS: dict[str, dict[str, Any]] = {
+    "prompts on the device": {"backend": "opencl", "decode_backend": "cpu"},
+    "answers on the device": {"backend": "cpu", "decode_backend": "opencl"},
+}
+TALKERS: dict[str, Any] = {
+    "attention": tiny_config(),
+    "windows": tiny_config(norms=("qk_norm",), windows=(70, None, 5), softcap=20.0, n_layers=3),
+    "mixers": tiny_ssm_config(attention=True, biases=True),
+}
+
+
+def talk(model: Model) -> list[Any]:
+    """Logits and tokens of a conversation that goes to and fro between prompts and answers, and is rewound."""
+    session = _native.Session(model._native)
+    tokens = np.random.default_rng(5).integers(0, 300, 150).astype(np.int32)
+    found: list[Any] = []
+    for first, last in ((0, 75), (75, 80), (80, 81), (81, 147)):
+        found.append(session.feed(tokens[first:last], True, True))
+        found += [session.next() for _ in range(7)]
+    session.rewind(90)
+    found.append(session.feed(tokens[:3], True, True))
+    for token in tokens[3:9]:
+        found.append(session.feed(token.reshape(1), False, True))
+    session.rewind(2)
+    found.append(session.feed(tokens[9:12], True, True))
+    return found
+
+
+@pytest.mark.parametrize("kv_bits", [8, 16])
+@pytest.mark.parametrize("talker", TALKERS)
+@pytest.mark.parametrize("split", SPLITS)
+def test_two_backends_talk_like_one(split: str, talker: str, kv_bits: int, opencl: None, tmp_path: Path) -> None:
+    """What one side remembers goes to the other one to the bit, in both directions, at each level."""
+    path = tmp_path / "tiny.edge"
+    write_random_artifact(path, TALKERS[talker], nested_ladder(TALKERS[talker]))
+    exact = rounds_exactly(path)
+    for level in range(3):
+        options: dict[str, Any] = {"level": level, "kv_bits": kv_bits, "chunk": 33, "context": 190}
+        with load(path, **options) as one, load(path, **options, **SPLITS[split]) as two:
+            names = (two.backend.name, two.backend.decode_name)
+            assert names == (SPLITS[split]["backend"], SPLITS[split]["decode_backend"])
+            assert two.backend.device != ""
+            expected, found = talk(one), talk(two)
+            assert len(expected) == len(found) == 4 * 8 + 8
+            for right, given in zip(expected, found, strict=True):
+                if exact:
+                    np.testing.assert_array_equal(given, right)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_two_backends_change_the_level_together(split: str, opencl: None, tiny: Path) -> None:
+    tokens = np.random.default_rng(1).integers(0, 300, 20).astype(np.int32)
+    with load(tiny, level=2, **SPLITS[split]) as model, load(tiny, level=1) as other:
+        session = _native.Session(model._native)
+        session.feed(tokens[:10], False, False)
+        session.next()
+        session.rewind(10)
+        model.set_level(1)
+        found = session.feed(tokens[10:], True, True)
+        if rounds_exactly(tiny):
+            np.testing.assert_array_equal(found, other.logits(tokens.tolist())[10:])
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_the_memory_of_two_backends_is_that_of_both(split: str, opencl: None, tmp_path: Path) -> None:
+    """Weights and caches twice. The side that only decodes has rows for one token."""
+    config = tiny_config(d_model=256, n_heads=8, n_kv_heads=4, head_dim=64, width=1024, max_context=2048)
+    path = tmp_path / "large.edge"
+    write_random_artifact(path, config, nested_ladder(config))
+    with load(path, level=1) as cpu, load(path, level=1, backend="opencl") as gpu:
+        parts = [cpu.estimate(1), gpu.estimate(1)]
+        before = gpu.backend.device_bytes
+        with load(path, level=1, **SPLITS[split]) as model:
+            both = model.estimate(1)
+            assert both.mapped_bytes == sum(part.mapped_bytes for part in parts)
+            assert both.kv_bytes == sum(part.kv_bytes for part in parts)
+            assert both.workspace_bytes < sum(part.workspace_bytes for part in parts)
+            session = model.session()
+            held = model.backend.device_bytes - before
+            assert parts[1].mapped_bytes + parts[1].kv_bytes < held < parts[1].total_bytes
+            if split == "answers on the device":
+                assert held < 0.97 * parts[1].total_bytes
+            del session
+        assert gpu.backend.device_bytes == before
+
+
+def test_two_backends_that_cannot_be_combined_say_so(tiny: Path, opencl: None) -> None:
+    with pytest.raises(UsageError, match="prompts on cuda and single tokens on opencl") as refused:
+        load(tiny, backend="cuda", decode_backend="opencl")
+    assert "name `cpu`" in str(refused.value.hint)
+    with pytest.raises(UsageError, match="prompts on auto and single tokens on opencl"):
+        load(tiny, backend="auto", decode_backend="opencl")
+    with pytest.raises(UsageError, match="decode_backend is 'auto'"):
+        load(tiny, decode_backend="auto")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="adaptive"):
+        load(tiny, decode_backend="opencl", adaptive=True)
+    with load(tiny, backend="auto", decode_backend="cpu") as model:
+        assert model.backend.decode_name == "cpu"
+    with load(tiny, decode_backend="cpu") as model:
+        assert (model.backend.name, model.backend.decode_name, model.backend.device) == ("cpu", "cpu", "")
+
+
+def test_edge_run_takes_two_backends(tiny: Path, opencl: None, cache: Path) -> None:
+    arguments = ["bench", tiny, "--level", 1, "--prompt-tokens", 9, "--decode-tokens", 3, "--runs", 1]
+    arguments += ["--json", "--no-probe"]
+    rows = []
+    for backends in ([], ["--backend", "opencl", "--decode-backend", "cpu"], ["--decode-backend", "opencl"]):
+        run = edge_run(*arguments, *backends, EDGE_CACHE_DIR=str(cache))
+        assert run.returncode == 0, run.stderr
+        rows.append(json.loads(run.stdout)["levels"][0])
+    names = [(row["backend"], row["decode_backend"]) for row in rows]
+    assert names == [("cpu", "cpu"), ("opencl", "cpu"), ("cpu", "opencl")]
+    if rounds_exactly(tiny):
+        assert len({row["logits_hash"] for row in rows}) == 1
+    wrong = edge_run("generate", tiny, "--prompt", "a", "--decode-backend", "auto")
+    assert wrong.returncode == 2
+    assert "expected cpu, opencl or cuda" in wrong.stderr
 
 
 def test_sessions_in_several_threads_share_the_device(tiny: Path, opencl: None) -> None:

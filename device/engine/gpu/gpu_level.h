@@ -26,6 +26,8 @@ public:
     void time_ops(bool) override {}  // kernels run later than they are launched: nothing is kept
     OpTimes op_times() const override { return {}; }
 
+    const DeviceMemory& memory() const { return memory_; }
+
 private:
     Quantized activations() const;
     AttentionShape shape_of(const Block& block) const;

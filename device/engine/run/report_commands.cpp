@@ -173,6 +173,7 @@ Json bench_level(const Options& options) {
                 {"mapped_bytes", info.mapped_bytes},
                 {"total_bytes", estimate(model, info.index).total_bytes},
                 {"backend", backend_info(model).name},
+                {"decode_backend", backend_info(model).decode_name},
                 {"device", backend_info(model).device},
                 {"compiled", backend_info(model).n_compiled},
                 {"isa", edge_isa()},
