@@ -189,7 +189,7 @@ edge_status edge_model_load(const char* path, const edge_load_options* options, 
         require(out, "out");
         *out = nullptr;
         choose_kernels();
-        *out = new edge_model{std::make_shared<edge::Model>(path, read_struct(options))};
+        *out = new edge_model{edge::load_model(path, read_struct(options))};
     });
 }
 

@@ -59,8 +59,8 @@ typedef enum edge_recompute { EDGE_RECOMPUTE_NONE = 0, EDGE_RECOMPUTE_NEXT = 1, 
 /* How short of memory an app is, as its system tells it. */
 typedef enum edge_trim { EDGE_TRIM_NONE = 0, EDGE_TRIM_MODERATE = 1, EDGE_TRIM_LOW = 2, EDGE_TRIM_CRITICAL = 3 } edge_trim;
 
-/* What computes. AUTO: CUDA, or a GPU through OpenCL, whichever is there, passes the self-test and has kernels for the model; else
- * the CPU. OPENCL without a GPU takes whatever device OpenCL has. On a GPU weights, key/value cache and rows lie in its memory, and
+/* What computes. AUTO: CUDA, or a GPU through OpenCL, whichever is there, passes the self-test, has kernels for the model and memory
+ * for its level and a session; else the CPU. OPENCL without a GPU takes whatever device OpenCL has. On a GPU weights, key/value cache and rows lie in its memory, and
  * lock_pages, prefault, huge_pages, pin_threads and n_threads mean nothing. */
 typedef enum edge_backend { EDGE_BACKEND_CPU = 0, EDGE_BACKEND_AUTO = 1, EDGE_BACKEND_OPENCL = 2, EDGE_BACKEND_CUDA = 3 } edge_backend;
 
@@ -86,7 +86,7 @@ typedef struct edge_load_options {
     int32_t pin_threads;     /* 1: each worker thread stays on a core of its own; the calling thread is left alone */
     int32_t adaptive;        /* 1: a thread gives levels up while memory is short, and takes them back when it is not */
     int32_t min_level;       /* a file that was cut below this level is refused with EDGE_TRUNCATED, whichever level is run */
-    int32_t backend;         /* edge_backend; a GPU that was asked for and cannot be used is EDGE_NO_DEVICE */
+    int32_t backend;         /* edge_backend; a GPU that was asked for and cannot be used is EDGE_NO_DEVICE, one that is too small EDGE_OUT_OF_MEMORY */
     int32_t decode_backend;  /* edge_decode_backend */
 } edge_load_options;
 

@@ -75,6 +75,8 @@ Needs level_needs(const Artifact& artifact, int level, const Demand& demand) {
         needs.mapped_bytes = gpu::weight_bytes(artifact, level);
         needs.kv_bytes = on_device.cache;
         needs.workspace_bytes = on_device.rows;
+        needs.device_bytes = add_bytes(add_bytes(needs.mapped_bytes, needs.kv_bytes), needs.workspace_bytes);
+        needs.buffer_bytes = on_device.largest;
     }
     if (demand.on_host()) {
         const LevelMemory at_level(kv, work, weights, host_part(demand));

@@ -31,6 +31,8 @@ struct Needs {
     uint64_t kv_bytes;
     uint64_t workspace_bytes;  // one session's buffers, the level's small vectors, tables of header and tokenizer
     uint64_t total_bytes;
+    uint64_t device_bytes;     // of them, in memory of a GPU
+    uint64_t buffer_bytes;     // the largest piece of a session there
 };
 Needs level_needs(const Artifact& artifact, int level, const Demand& demand);
 

@@ -82,7 +82,7 @@ struct Close {
 using ModelHandle = std::unique_ptr<edge_model, Close>;
 using SessionHandle = std::unique_ptr<edge_session, Close>;
 
-ModelHandle load(const std::string& path, int32_t level, int32_t kv_bits, edge_backend backend) {
+edge_load_options options_of(int32_t level, int32_t kv_bits, edge_backend backend) {
     edge_load_options options{};
     options.struct_size = sizeof options;
     options.choose = 3;
@@ -91,6 +91,11 @@ ModelHandle load(const std::string& path, int32_t level, int32_t kv_bits, edge_b
     options.kv_bits = kv_bits;
     options.chunk_tokens = 40;
     options.backend = backend;
+    return options;
+}
+
+ModelHandle load(const std::string& path, int32_t level, int32_t kv_bits, edge_backend backend) {
+    const edge_load_options options = options_of(level, kv_bits, backend);
     edge_model* model = nullptr;
     check(edge_model_load(path.c_str(), &options, &model) == EDGE_OK, edge_last_error());
     return ModelHandle(model);
@@ -150,6 +155,73 @@ void test_cycles(const std::string& path, edge_backend backend) {
     for (int i = 0; i < 5; ++i) logits_of(load(path, 0, 8, backend));
 }
 
+// Loads and opens a session; what was there is closed again. The status of what failed first.
+edge_status try_session(const std::string& path, const edge_load_options& options, std::string& backend, std::string& message) {
+    edge_model* model = nullptr;
+    edge_session* session = nullptr;
+    edge_status status = edge_model_load(path.c_str(), &options, &model);
+    const ModelHandle model_handle(model);
+    if (status == EDGE_OK) status = edge_session_open(model, &session);
+    const SessionHandle session_handle(session);
+    message = edge_last_error();
+    if (status != EDGE_OK) return status;
+    edge_backend_info info{};
+    info.struct_size = sizeof info;
+    check(edge_model_backend(model, &info) == EDGE_OK, edge_last_error());
+    backend = info.name;
+    message = info.reason;
+    return status;
+}
+
+// A GPU of which it is known beforehand that it has too little memory.
+void test_small_device(const std::string& path) {
+    edge::gpu::set_memory_of_gpus(10'000);
+    std::string backend, message;
+    edge_load_options options = options_of(2, 8, EDGE_BACKEND_OPENCL);
+    check(try_session(path, options, backend, message) == EDGE_OUT_OF_MEMORY, "by name, at a level: " + message);
+    for (const char* part : {"at level 2 with context 128", "there are 10000 bytes", "hint: choose a smaller level"}) {
+        check(contains(message, part), std::string(part) + " in: " + message);
+    }
+    options.choose = 0;
+    check(try_session(path, options, backend, message) == EDGE_OUT_OF_MEMORY, "by name, at any level: " + message);
+    check(contains(message, "bytes are missing") && contains(message, "has 10000 bytes"), message);
+    for (const int32_t choose : {0, 3}) {
+        options.choose = choose;
+        options.backend = EDGE_BACKEND_AUTO;
+        check(try_session(path, options, backend, message) == EDGE_OK && backend == "cpu", "auto falls back to the CPU: " + message);
+        check(contains(message, "opencl: ") && contains(message, "needs"), "why there is no GPU: " + message);
+    }
+    edge::gpu::set_memory_of_gpus(0);
+}
+
+// A driver that promised enough memory runs out of it at any allocation, of weights or of a session.
+void test_exhausted_device(const std::string& path) {
+    edge::gpu::set_memory_of_gpus(1 << 30);
+    const auto device = open_device(EDGE_BACKEND_OPENCL, true);
+    check(device->info().is_gpu, "it counts as a GPU");
+    std::string backend, message;
+    edge_memory memory{};
+    memory.struct_size = sizeof memory;
+    check(edge_model_estimate(load(path, 2, 8, EDGE_BACKEND_OPENCL).get(), 2, 0, 0, &memory) == EDGE_OK, edge_last_error());
+    bool fits = false;
+    int n_failed = 0, n_fell_back = 0;
+    for (uint64_t limit = 1; !fits; limit += memory.total_bytes / 40) {
+        edge::gpu::set_memory_of_gpus(limit);
+        const edge_status status = try_session(path, options_of(2, 8, EDGE_BACKEND_OPENCL), backend, message);
+        fits = status == EDGE_OK;
+        if (!fits) ++n_failed;
+        check(fits || (status == EDGE_OUT_OF_MEMORY && contains(message, "left, beside") && contains(message, "hint: ")), message);
+        check(device->allocated_bytes() == 0, "a failed load gives everything back");
+        const edge_status automatic = try_session(path, options_of(2, 8, EDGE_BACKEND_AUTO), backend, message);
+        if (automatic == EDGE_OK && backend == "cpu") ++n_fell_back;
+        check(automatic == EDGE_OK || contains(message, "left, beside"), "auto: " + message);
+        check(device->allocated_bytes() == 0, "auto gives everything back");
+    }
+    check(n_failed > 20 && n_fell_back > 2 && n_fell_back <= n_failed,
+          std::to_string(n_failed) + " failed, " + std::to_string(n_fell_back) + " fell back");
+    edge::gpu::set_memory_of_gpus(0);
+}
+
 // Where there is an NVIDIA GPU, and nvcc built the kernels, they must pass; elsewhere the refusal says why.
 void test_cuda(const std::string& path) {
     std::string message;
@@ -174,6 +246,8 @@ void test_opencl(const std::string& path) {
         test_faults();
         test_logits(path, EDGE_BACKEND_OPENCL);
         test_cycles(path, EDGE_BACKEND_OPENCL);
+        test_small_device(path);
+        test_exhausted_device(path);
         return;
     }
     check(contains(message, "hint: "), "a machine without OpenCL says what to do: " + message);

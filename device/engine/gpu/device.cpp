@@ -47,6 +47,10 @@ void Buffer::read(uint64_t at, void* to, uint64_t n_bytes) const {
 
 namespace {
 
+#ifdef EDGE_FAULTS
+std::atomic<uint64_t> limit{0};
+#endif
+
 std::shared_ptr<Device> open_tested(edge_backend backend, bool only_gpu) {
     std::shared_ptr<Device> device = backend == EDGE_BACKEND_CUDA ? open_cuda() : open_opencl(only_gpu);
     require_self_test(*device);
@@ -66,6 +70,11 @@ std::shared_ptr<Device> open_device(edge_backend backend, bool only_gpu) {
     known = device;
     return device;
 }
+
+#ifdef EDGE_FAULTS
+void set_memory_of_gpus(uint64_t n_bytes) { limit = n_bytes; }
+uint64_t memory_of_gpus() { return limit; }
+#endif
 
 const char* backend_name(edge_backend backend) {
     constexpr const char* kNames[] = {"cpu", "auto", "opencl", "cuda"};

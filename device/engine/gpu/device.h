@@ -113,4 +113,11 @@ std::shared_ptr<Device> open_device(edge_backend backend, bool only_gpu);
 
 const char* backend_name(edge_backend backend);
 
+#ifdef EDGE_FAULTS
+// For tests: each OpenCL device is a GPU with so much memory of its own. A device keeps what it said when it was opened, but has no
+// more to give than this. 0: as they are.
+void set_memory_of_gpus(uint64_t n_bytes);
+uint64_t memory_of_gpus();
+#endif
+
 }  // namespace edge::gpu

@@ -50,6 +50,7 @@ struct DeviceMemory {
 
 struct MemoryBytes {
     uint64_t cache, rows;
+    uint64_t largest;  // of the buffers
 };
 MemoryBytes memory_bytes(const Artifact& artifact, const Weights& weights, const Demand& demand);
 

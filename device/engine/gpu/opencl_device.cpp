@@ -68,7 +68,12 @@ std::vector<Found> all_devices() {
     return found;
 }
 
-bool is_gpu(const Found& found) { return device_number<cl::Bits>(found.device, cl::kDeviceType) & cl::kTypeGpu; }
+bool is_gpu(cl::DeviceId device) {
+#ifdef EDGE_FAULTS
+    if (memory_of_gpus() > 0) return true;
+#endif
+    return device_number<cl::Bits>(device, cl::kDeviceType) & cl::kTypeGpu;
+}
 
 Found choose_device(bool only_gpu) {
     const std::vector<Found> devices = all_devices();
@@ -78,9 +83,9 @@ Found choose_device(bool only_gpu) {
     for (const Found& found : devices) {
         const std::string name = device_text(found.device, cl::kDeviceName);
         names += (names.empty() ? "" : ", ") + name;
-        if (only_gpu && !is_gpu(found)) continue;
+        if (only_gpu && !is_gpu(found.device)) continue;
         if (wanted && name.find(wanted) == std::string::npos) continue;
-        if (!best || (is_gpu(found) && !is_gpu(*best))) best = &found;
+        if (!best || (is_gpu(found.device) && !is_gpu(best->device))) best = &found;
     }
     if (best) return *best;
     if (devices.empty()) {
@@ -140,10 +145,13 @@ private:
         info_.backend = EDGE_BACKEND_OPENCL;
         info_.name = device_text(id_, cl::kDeviceName);
         info_.driver = device_text(id_, cl::kDeviceVersion) + ", driver " + device_text(id_, cl::kDriverVersion);
-        info_.is_gpu = device_number<cl::Bits>(id_, cl::kDeviceType) & cl::kTypeGpu;
+        info_.is_gpu = is_gpu(id_);
         info_.shares_memory = !info_.is_gpu || device_number<uint32_t>(id_, cl::kDeviceUnifiedMemory) != 0;
         info_.memory_bytes = device_number<uint64_t>(id_, cl::kDeviceMemory);
         info_.buffer_bytes = device_number<uint64_t>(id_, cl::kDeviceMaxBuffer);
+#ifdef EDGE_FAULTS
+        if (memory_of_gpus() > 0) info_.memory_bytes = memory_of_gpus(), info_.shares_memory = false;
+#endif
     }
 
     void require_able() const {
@@ -222,9 +230,20 @@ private:
         if (context_) api_.ReleaseContext(context_);
     }
 
+    // nullptr, and why, where the driver has none.
+    cl::Memory create_buffer(uint64_t n_bytes, Status& status) {
+#ifdef EDGE_FAULTS
+        if (memory_of_gpus() > 0 && allocated_bytes() + n_bytes > memory_of_gpus()) {
+            status = cl::kMemoryFailure;
+            return nullptr;
+        }
+#endif
+        return api_.CreateBuffer(context_, cl::kReadWrite, static_cast<size_t>(n_bytes), nullptr, &status);
+    }
+
     void* allocate(uint64_t n_bytes) override {
         Status status = 0;
-        const cl::Memory memory = api_.CreateBuffer(context_, cl::kReadWrite, static_cast<size_t>(n_bytes), nullptr, &status);
+        const cl::Memory memory = create_buffer(n_bytes, status);
         if (status == cl::kSuccess) return memory;
         if (status == cl::kMemoryFailure || status == cl::kOutOfResources || status == cl::kOutOfHostMemory ||
             status == cl::kInvalidBufferSize) {
