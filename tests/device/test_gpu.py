@@ -145,11 +145,13 @@ def test_windows_reach_over_blocks_of_keys(kv_bits: int, opencl: None, tmp_path:
 
 
 def test_an_answer_is_the_same_sampled_here_or_there(tiny: Path, opencl: None) -> None:
-    """Greedy tokens come from the device, others from logits that are read back; with logprobs, and after a rewind."""
+    """With few candidates tokens come from the device, else from logits that are read back; logprobs; a rewind."""
     with load(tiny, level=2) as cpu, load(tiny, level=2, backend="opencl") as gpu:
         if not rounds_exactly(tiny):
             pytest.skip("SKIPPED tokens may differ where logits may")
-        for options in ({}, {"temperature": 0.8, "seed": 3}, {"repetition_penalty": 1.3}):
+        few: dict[str, Any] = {"temperature": 0.8, "top_k": 20, "top_p": 0.9, "seed": 5}
+        plain: tuple[dict[str, Any], ...] = ({}, {"temperature": 0.8, "seed": 3}, {"repetition_penalty": 1.3})
+        for options in (*plain, few, {**few, "min_p": 0.1, "temperature": 3.0}, {**few, "repetition_penalty": 1.3}):
             texts = [model.generate("one two", max_tokens=40, **options) for model in (cpu, gpu)]
             assert texts[0] == texts[1]
         answers = []

@@ -41,7 +41,8 @@ constexpr Fault kFaults[] = {
     {"edge_conv", "own[(wide)i * n_rows] = window[i]", "own[(wide)i * n_rows] = window[0]"},
     {"edge_scan", "b + n_groups * n_states", "b + n_states"},
     {"edge_gate", "own[i] * inverse * vectors[gain + first + i]", "own[i] * inverse * vectors[gain + i]"},
-    {"edge_choose", "ids[LANE + step] < ids[LANE]", "ids[LANE + step] > ids[LANE]"},
+    {"edge_choose", "value == other && id < other_id", "value == other && id > other_id"},
+    {"edge_choose", "if (own_id == id) ++next", "if (own_id == id) next += 2"},
 };
 
 void test_faults() {
@@ -155,6 +156,59 @@ void test_cycles(const std::string& path, edge_backend backend) {
     for (int i = 0; i < 5; ++i) logits_of(load(path, 0, 8, backend));
 }
 
+// Five tokens, and what came back from the device per token.
+struct Sampled {
+    std::vector<int32_t> tokens;
+    uint64_t n_bytes;
+};
+Sampled sample(const ModelHandle& model, const edge_sampling& sampling, const edge::gpu::Device& device) {
+    constexpr int kSampled = 5;
+    edge_session* session = nullptr;
+    check(edge_session_open(model.get(), &session) == EDGE_OK, edge_last_error());
+    const SessionHandle handle(session);
+    check(edge_session_set_sampling(session, &sampling) == EDGE_OK, edge_last_error());
+    const int32_t prompt[] = {1, 5, 9, 13};
+    check(edge_session_feed(session, prompt, 4, 0, nullptr) == EDGE_OK, edge_last_error());
+    const uint64_t before = device.read_bytes();
+    Sampled found;
+    for (int i = 0; i < kSampled; ++i) {
+        check(edge_session_next(session, &found.tokens.emplace_back()) == EDGE_OK, edge_last_error());
+    }
+    found.n_bytes = (device.read_bytes() - before) / kSampled;
+    return found;
+}
+
+// Only as many of the likeliest tokens as a sampler needs are read back, and it takes what it takes of all logits.
+void test_sampling(const std::string& path, edge_backend backend) {
+    struct Case {
+        edge_sampling sampling;
+        uint64_t n_bytes;  // of a token
+    };
+    constexpr size_t kSize = sizeof(edge_sampling);
+    constexpr uint64_t kAll = edge_test::kVocab * sizeof(float), kOne = 2 * sizeof(float);
+    const Case cases[] = {
+        {{kSize, 0.0f, 0, 0, 0, 0, 7}, kOne},
+        {{kSize, 0.8f, 1, 0, 0, 0, 7}, kOne},
+        {{kSize, 5.0f, 5, 0, 0, 0, 7}, 5 * kOne},
+        {{kSize, 5.0f, 40, 0.9f, 0.01f, 0, 7}, 40 * kOne},
+        {{kSize, 9.0f, 64, 0.99f, 0, 0, 7}, 64 * kOne},
+        {{kSize, 9.0f, 65, 0.99f, 0, 0, 7}, kAll},
+        {{kSize, 9.0f, edge_test::kVocab, 0, 0, 0, 7}, kAll},
+        {{kSize, 9.0f, 0, 0.9f, 0, 0, 7}, kAll},
+        {{kSize, 9.0f, 5, 0, 0, 1.2f, 7}, kAll},
+        {{kSize, 0.0f, 0, 0, 0, 1.2f, 7}, kAll},
+    };
+    const auto device = open_device(backend, false);
+    const ModelHandle here = load(path, 1, 8, EDGE_BACKEND_CPU), there = load(path, 1, 8, backend);
+    const bool is_exact = contains(device->info().driver, "PoCL") || backend == EDGE_BACKEND_CUDA;
+    for (const Case& c : cases) {
+        const std::string name = "top_k " + std::to_string(c.sampling.top_k) + " at temperature " + std::to_string(c.sampling.temperature);
+        const Sampled expected = sample(here, c.sampling, *device), found = sample(there, c.sampling, *device);
+        check(!is_exact || found.tokens == expected.tokens, name + ": other tokens than the CPU's");
+        check(expected.n_bytes == 0 && found.n_bytes == c.n_bytes, name + ": " + std::to_string(found.n_bytes) + " bytes were read back");
+    }
+}
+
 // Loads and opens a session; what was there is closed again. The status of what failed first.
 edge_status try_session(const std::string& path, const edge_load_options& options, std::string& backend, std::string& message) {
     edge_model* model = nullptr;
@@ -228,6 +282,7 @@ void test_cuda(const std::string& path) {
     const edge_status status = status_of([] { open_device(EDGE_BACKEND_CUDA, true); }, &message);
     if (status == EDGE_OK) {
         test_logits(path, EDGE_BACKEND_CUDA);
+        test_sampling(path, EDGE_BACKEND_CUDA);
         test_cycles(path, EDGE_BACKEND_CUDA);
         return;
     }
@@ -245,6 +300,7 @@ void test_opencl(const std::string& path) {
         test_memory();
         test_faults();
         test_logits(path, EDGE_BACKEND_OPENCL);
+        test_sampling(path, EDGE_BACKEND_OPENCL);
         test_cycles(path, EDGE_BACKEND_OPENCL);
         test_small_device(path);
         test_exhausted_device(path);

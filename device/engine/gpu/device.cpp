@@ -42,7 +42,9 @@ void Buffer::write(uint64_t at, const void* from, uint64_t n_bytes) const {
 }
 
 void Buffer::read(uint64_t at, void* to, uint64_t n_bytes) const {
-    if (n_bytes > 0) device_->read(handle_, at, to, n_bytes);
+    if (n_bytes == 0) return;
+    device_->read(handle_, at, to, n_bytes);
+    device_->read_bytes_ += n_bytes;
 }
 
 namespace {

@@ -92,6 +92,7 @@ public:
 
     const DeviceInfo& info() const { return info_; }
     uint64_t allocated_bytes() const { return allocated_bytes_; }
+    uint64_t read_bytes() const { return read_bytes_; }  // that came back to the host so far
 
 protected:
     Device() = default;
@@ -104,7 +105,7 @@ private:
     virtual void write(void* handle, uint64_t at, const void* from, uint64_t n_bytes) = 0;
     virtual void read(void* handle, uint64_t at, void* to, uint64_t n_bytes) = 0;
 
-    std::atomic<uint64_t> allocated_bytes_{0};
+    std::atomic<uint64_t> allocated_bytes_{0}, read_bytes_{0};
 };
 
 // The device of a backend (opencl or cuda) after its self-test; all models of a process share it. `only_gpu`: a processor that

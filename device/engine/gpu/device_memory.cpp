@@ -29,8 +29,7 @@ std::vector<uint64_t> row_sizes(const MemoryShape& shape, int64_t n_angles) {
             rows(shape.group_stride),
             keeps_scores ? static_cast<uint64_t>(shape.n_heads * shape.capacity) * kScoreTokens * 4 : 0,
             static_cast<uint64_t>(shape.vocab_size) * std::min(kLogitRows, shape.n) * 4,
-            kChoices * 4,
-            kChoices * 4};
+            (kChoices + 1) * kMostLikely * sizeof(LikelyToken)};
 }
 
 }  // namespace
@@ -96,7 +95,7 @@ DeviceMemory::DeviceMemory(Device& device, const Weights& weights, const MemoryS
     const std::vector<uint64_t> sizes = row_sizes(shape, n_angles);
     size_t i = 0;
     for (Buffer* buffer : {&tokens, &angles, &x, &y, &rows, &queries, &heads, &mixed, &steps, &codes,
-                           &scales, &scores, &logits, &best_values, &best}) {
+                           &scales, &scores, &logits, &best}) {
         *buffer = Buffer(device, sizes[i++]);
     }
 }

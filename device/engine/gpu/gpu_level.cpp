@@ -158,11 +158,9 @@ void GpuLevel::fetch(float* logits) {
     memory_.logits.read(0, logits, static_cast<uint64_t>(weights_.vocab_size) * sizeof(float));
 }
 
-int32_t GpuLevel::likeliest() {
-    ops_.choose(memory_.logits, weights_.vocab_size, memory_.best_values, memory_.best);
-    int32_t token = 0;
-    memory_.best.read(0, &token, sizeof token);
-    return token;
+void GpuLevel::find_likeliest(std::span<LikelyToken> out) {
+    const uint64_t at = ops_.choose(memory_.logits, weights_.vocab_size, narrow(static_cast<int64_t>(out.size())), memory_.best);
+    memory_.best.read(at, out.data(), out.size_bytes());
 }
 
 }  // namespace edge::gpu

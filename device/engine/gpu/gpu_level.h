@@ -1,6 +1,7 @@
 // A session at one level on a GPU: the forward pass of transformer.cpp with a kernel for each of its steps, one queue, and nothing
-// read back but logits or the likeliest token.
+// read back but logits or the likeliest tokens.
 #pragma once
+#include <span>
 #include <vector>
 
 #include "device_memory.h"
@@ -22,7 +23,7 @@ public:
     void head(int first, int n, float* logits) override;
     bool last_head(int row, float* logits) override;
     void fetch(float* logits) override;
-    int32_t likeliest() override;
+    void find_likeliest(std::span<LikelyToken> out) override;
     void time_ops(bool) override {}  // kernels run later than they are launched: nothing is kept
     OpTimes op_times() const override { return {}; }
 

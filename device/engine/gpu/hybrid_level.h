@@ -20,7 +20,7 @@ public:
     void head(int first, int n, float* logits) override { current_->head(first, n, logits); }
     bool last_head(int row, float* logits) override { return current_->last_head(row, logits); }
     void fetch(float* logits) override { current_->fetch(logits); }
-    int32_t likeliest() override { return current_->likeliest(); }
+    void find_likeliest(std::span<LikelyToken> out) override { current_->find_likeliest(out); }
     void time_ops(bool on) override;
     OpTimes op_times() const override;
 

@@ -126,9 +126,10 @@ void Operations::softcap(const Buffer& x, float cap, int32_t n) const {
     device_.launch(Kernel::softcap_rows, (n + kGroup - 1) / kGroup, 1, {x, cap, n});
 }
 
-void Operations::choose(const Buffer& logits, int32_t n, const Buffer& best_values, const Buffer& best) const {
-    device_.launch(Kernel::choose, kChoices, 1, {logits, n, best_values, best});
-    device_.launch(Kernel::choose_last, 1, 1, {best_values, best});
+uint64_t Operations::choose(const Buffer& logits, int32_t n, int32_t n_best, const Buffer& best) const {
+    device_.launch(Kernel::choose, kChoices, 1, {logits, n, n_best, best});
+    device_.launch(Kernel::choose_last, 1, 1, {best, n_best});
+    return static_cast<uint64_t>(kChoices) * static_cast<uint64_t>(n_best) * sizeof(LikelyToken);
 }
 
 }  // namespace edge::gpu

@@ -57,8 +57,8 @@ public:
               const Buffer& state, int n, const Buffer& out) const;
     void gate(const Buffer& rows, int32_t row_stride, const DeviceBlock& block, const SsmBlock& ssm, int n, const Buffer& y) const;
     void softcap(const Buffer& x, float cap, int32_t n) const;
-    // The largest of n numbers: its index to best[0].
-    void choose(const Buffer& logits, int32_t n, const Buffer& best_values, const Buffer& best) const;
+    // The n_best <= kMostLikely likeliest of n tokens, as DeviceMemory::best holds them. Returns where they are: the byte of the first.
+    uint64_t choose(const Buffer& logits, int32_t n, int32_t n_best, const Buffer& best) const;
 
 private:
     Device& device_;
