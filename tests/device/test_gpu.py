@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -381,6 +382,51 @@ def test_no_device_is_an_error_with_a_way_out(tiny: Path) -> None:
     assert run.returncode == 1
     assert "hint: " in run.stderr or "no such name" in run.stderr
     assert edge_run("generate", tiny, "--prompt", "a", "--backend", "vulkan").returncode == 2
+
+
+@pytest.mark.parametrize("talker", ["attention", "mixers"])
+def test_operations_are_timed_on_the_device(talker: str, opencl: None, cache: Path, tmp_path: Path) -> None:
+    """The same calls and bytes as on the CPU; times as the queue tells them, which are part of the whole."""
+    path = tmp_path / "tiny.edge"
+    write_random_artifact(path, TALKERS[talker], nested_ladder(TALKERS[talker]))
+    arguments = ["bench", path, "--level", 2, "--prompt-tokens", 40, "--decode-tokens", 8, "--runs", 1, "--ops"]
+    rows: list[dict[str, Any]] = []
+    for backends in ([], ["--backend", "opencl"], ["--backend", "opencl", "--decode-backend", "cpu"]):
+        run = edge_run(*arguments, "--json", "--no-probe", "--threads", 1, *backends, EDGE_CACHE_DIR=str(cache))
+        assert run.returncode == 0, run.stderr
+        rows.append(json.loads(run.stdout)["levels"][0]["ops"])
+    for row in rows:
+        for phase in ("prefill", "decode"):
+            assert 0 < sum(op["seconds"] for op in row[phase]["ops"]) <= row[phase]["seconds"]
+    cpu, gpu, both = ({op["op"]: op for op in row["prefill"]["ops"]} for row in rows)
+    assert cpu.keys() == gpu.keys() == both.keys()
+    for name, op in cpu.items():
+        assert (gpu[name]["calls"], gpu[name]["bytes"]) == (op["calls"], op["bytes"])
+        assert (both[name]["calls"], both[name]["bytes"]) == (op["calls"], op["bytes"])
+        assert (gpu[name]["seconds"] > 0) == (op["calls"] > 0)
+    decode = [{op["op"]: op["calls"] for op in row["decode"]["ops"]} for row in rows]
+    assert decode[2] == decode[0]
+    assert decode[1]["store"] == decode[1]["attention"] == decode[0]["attention"]  # the CPU stores and attends at once
+
+
+@pytest.mark.skipif(shutil.which("clang") is None, reason="SKIPPED clang is not installed (apt-get install clang)")
+@pytest.mark.parametrize("language", ["CL2.0", "CL3.0"])
+def test_the_kernels_compile_with_extensions(language: str, tmp_path: Path) -> None:
+    """By a compiler that declares them; no device here has one. The code behind them is in the result."""
+    names = ("dialect_opencl", "arithmetic", "weights", "rows", "attention", "mixer")
+    kernels = Path(__file__).parents[2] / "kernels" / "gpu"
+    source = tmp_path / "kernels.cl"
+    source.write_text("".join((kernels / f"{name}.cl").read_text("utf-8") for name in names), "utf-8")
+    command = ["clang", "-x", "cl", f"-cl-std={language}", "-target", "spir64", "-Xclang", "-finclude-default-header"]
+    command += ["-Wall", "-Werror", "-Wno-unused-function", "-O1", "-S", "-emit-llvm", "-o", "-", str(source)]
+    for options, built_in in (
+        ([], []),
+        (["-DEDGE_DOT_PRODUCTS"], ["dot_4x8packed_ss_int", "dot_4x8packed_us_int"]),
+        (["-DEDGE_SUBGROUPS"], ["sub_group_reduce_max"]),
+    ):
+        run = subprocess.run([*command, *options], capture_output=True, text=True, timeout=120)
+        assert run.returncode == 0, run.stderr
+        assert set(re.findall(r"dot_4x8packed_\w\w_int|sub_group_reduce_max", run.stdout)) == set(built_in)
 
 
 OCLGRIND = Path("/usr/lib/oclgrind/liboclgrind-rt-icd.so")

@@ -209,6 +209,51 @@ void test_sampling(const std::string& path, edge_backend backend) {
     }
 }
 
+// What the extensions give, written out in OpenCL C 1.2. A subgroup is one work item.
+constexpr char kFirstLine[] = "#pragma OPENCL FP_CONTRACT OFF";
+const std::string kExtensions = R"(
+static int four(int4 a, int4 b) { const int4 x = a * b; return x.x + x.y + x.z + x.w; }
+static int dot_4x8packed_ss_int(uint a, uint b) { return four(convert_int4(as_char4(a)), convert_int4(as_char4(b))); }
+static int dot_4x8packed_us_int(uint a, uint b) { return four(convert_int4(as_uchar4(a)), convert_int4(as_char4(b))); }
+static uint get_sub_group_id(void) { return get_local_id(0); }
+static uint get_num_sub_groups(void) { return 64; }
+static uint get_sub_group_local_id(void) { return 0; }
+static float sub_group_reduce_max(float x) { return x; }
+)";
+
+std::string with_text(std::string text, const std::string& from, const std::string& to) {
+    const size_t at = text.find(from);
+    check(at != std::string::npos, "the text contains `" + from + "`");
+    return text.replace(at, from.size(), to);
+}
+
+// A device that has extensions gives the same bits with them. One whose compiler does not know what the driver promises, or that
+// computes wrongly with it, does without.
+void test_extensions(const std::string& path) {
+    const std::vector<float> plain = logits_of(load(path, 2, 8, EDGE_BACKEND_OPENCL));
+    const std::string both = "cl_khr_subgroups cl_khr_integer_dot_product", first = std::string(kFirstLine) + kExtensions;
+    const auto opened = [&](const std::string& names, const std::string& text, const std::string& used, const std::string& name) {
+        edge::gpu::set_extensions(names);
+        edge::gpu::set_source_fault(kFirstLine, text, "edge_attention_q8");  // which makes use of all of them
+        const auto device = open_device(EDGE_BACKEND_OPENCL, false);
+        const size_t at = device->info().driver.find(", cl_khr");
+        const std::string found = at == std::string::npos ? "" : device->info().driver.substr(at);
+        check(found == used && device->info().uses_extensions == !used.empty(), name + ": uses `" + found + "`");
+        check(logits_of(load(path, 2, 8, EDGE_BACKEND_OPENCL)) == plain, name + ": other logits");
+    };
+    const std::string dot = ", cl_khr_integer_dot_product", subgroups = ", cl_khr_subgroups";
+    opened("cl_khr_fp16 cl_khr_subgroups_other", first, "", "none of them");
+    opened(both, first, dot + subgroups, "both");
+    opened("cl_khr_subgroups", first, subgroups, "subgroups");
+    opened("cl_khr_integer_dot_product", first, dot, "dot products");
+    opened(both, with_text(first, "sub_group_reduce_max(float x)", "other(float x)"), dot, "a compiler that knows one");
+    opened(both, kFirstLine, "", "a compiler that knows none");
+    opened(both, with_text(first, "return x;", "return x * 0.5f;"), "", "a largest number that is not");
+    opened(both, with_text(first, "as_uchar4(a)", "as_char4(a)"), "", "a sign that should not be");
+    edge::gpu::set_extensions("");
+    edge::gpu::set_source_fault("", "", "");
+}
+
 // Loads and opens a session; what was there is closed again. The status of what failed first.
 edge_status try_session(const std::string& path, const edge_load_options& options, std::string& backend, std::string& message) {
     edge_model* model = nullptr;
@@ -301,6 +346,7 @@ void test_opencl(const std::string& path) {
         test_faults();
         test_logits(path, EDGE_BACKEND_OPENCL);
         test_sampling(path, EDGE_BACKEND_OPENCL);
+        test_extensions(path);
         test_cycles(path, EDGE_BACKEND_OPENCL);
         test_small_device(path);
         test_exhausted_device(path);

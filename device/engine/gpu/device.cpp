@@ -51,11 +51,18 @@ namespace {
 
 #ifdef EDGE_FAULTS
 std::atomic<uint64_t> limit{0};
+std::string extensions;
 #endif
 
 std::shared_ptr<Device> open_tested(edge_backend backend, bool only_gpu) {
-    std::shared_ptr<Device> device = backend == EDGE_BACKEND_CUDA ? open_cuda() : open_opencl(only_gpu);
-    require_self_test(*device);
+    std::shared_ptr<Device> device = backend == EDGE_BACKEND_CUDA ? open_cuda() : open_opencl(only_gpu, false);
+    try {
+        require_self_test(*device);
+    } catch (const Error&) {
+        if (!device->info().uses_extensions) throw;
+        device = open_opencl(only_gpu, true);
+        require_self_test(*device);
+    }
     return device;
 }
 
@@ -76,6 +83,8 @@ std::shared_ptr<Device> open_device(edge_backend backend, bool only_gpu) {
 #ifdef EDGE_FAULTS
 void set_memory_of_gpus(uint64_t n_bytes) { limit = n_bytes; }
 uint64_t memory_of_gpus() { return limit; }
+void set_extensions(const std::string& names) { extensions = names; }
+const std::string& extensions_of_gpus() { return extensions; }
 #endif
 
 const char* backend_name(edge_backend backend) {

@@ -73,8 +73,20 @@ struct DeviceInfo {
     std::string name, driver;
     bool is_gpu = false;             // not a processor that runs OpenCL
     bool shares_memory = false;      // with the host
+    bool uses_extensions = false;    // of OpenCL C 1.2, in its kernels
     uint64_t memory_bytes = 0;
     uint64_t buffer_bytes = 0;       // the largest buffer
+};
+
+// How long a kernel took.
+class KernelTime {
+public:
+    KernelTime() = default;
+    virtual ~KernelTime() = default;
+    KernelTime(const KernelTime&) = delete;
+    KernelTime& operator=(const KernelTime&) = delete;
+
+    virtual uint64_t nanoseconds() = 0;  // waits for it
 };
 
 class Device {
@@ -85,6 +97,9 @@ public:
 
     // Puts a kernel into the queue, with work groups (x, y). Any thread.
     virtual void launch(Kernel kernel, int64_t x, int64_t y, std::initializer_list<Argument> arguments) = 0;
+
+    // The same, and keeps its time. The device must outlive it.
+    virtual std::unique_ptr<KernelTime> launch_timed(Kernel kernel, int64_t x, int64_t y, std::initializer_list<Argument> arguments) = 0;
 
     // A name for what this device's programs were compiled from and for, and 0 unless this object compiled them.
     virtual const std::string& program_key() const = 0;
@@ -119,6 +134,9 @@ const char* backend_name(edge_backend backend);
 // more to give than this. 0: as they are.
 void set_memory_of_gpus(uint64_t n_bytes);
 uint64_t memory_of_gpus();
+// The extensions of OpenCL devices. Empty: as they are.
+void set_extensions(const std::string& names);
+const std::string& extensions_of_gpus();
 #endif
 
 }  // namespace edge::gpu

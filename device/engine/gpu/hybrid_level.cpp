@@ -18,7 +18,10 @@ HybridLevel::HybridLevel(std::shared_ptr<MappedLevel> own, const Demand& demand,
 
 // Nothing is taken along (can_move).
 std::unique_ptr<SessionLevel> HybridLevel::move_to(std::shared_ptr<MappedLevel> next, int32_t) {
-    return std::make_unique<HybridLevel>(std::move(next), demand_, pool_);
+    auto moved = std::make_unique<HybridLevel>(std::move(next), demand_, pool_);
+    moved->here_.transformer.continue_times(here_.transformer);
+    moved->there_.continue_times(there_);
+    return moved;
 }
 
 const SessionLevel& HybridLevel::prefill() const {

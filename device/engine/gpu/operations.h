@@ -4,6 +4,7 @@
 
 #include "device.h"
 #include "device_weights.h"
+#include "kernel_times.h"
 
 namespace edge::gpu {
 
@@ -30,8 +31,8 @@ struct AttentionShape {
 
 class Operations {
 public:
-    // Both outlive this.
-    Operations(Device& device, const Tables& tables) : device_(device), tables_(tables) {}
+    // All outlive this. `times` (may be nullptr): where those of the kernels go while they are kept.
+    Operations(Device& device, const Tables& tables, KernelTimes* times = nullptr) : device_(device), tables_(tables), times_(times) {}
 
     void embed(const Product& table, const Buffer& tokens, int n, float factor, const Buffer& x, int32_t d_model) const;
     // y = product * a, for n tokens.
@@ -61,8 +62,11 @@ public:
     uint64_t choose(const Buffer& logits, int32_t n, int32_t n_best, const Buffer& best) const;
 
 private:
+    void launch(Kernel kernel, int64_t x, int64_t y, std::initializer_list<Argument> arguments) const;
+
     Device& device_;
     const Tables& tables_;
+    KernelTimes* times_;
 };
 
 }  // namespace edge::gpu
