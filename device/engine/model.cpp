@@ -69,7 +69,11 @@ Demand make_demand(const Artifact& artifact, const edge_load_options& options, c
     if (!backend.device) return demand;
     demand.prefill_on_device = options.backend != EDGE_BACKEND_CPU;
     demand.decode_on_device = options.decode_backend != EDGE_DECODE_CPU;
-    if (demand.on_host()) return demand;
+    if (demand.on_host()) {
+        demand.shares_weights = gpu::can_share_pages(*backend.device);
+        demand.huge_pages = demand.huge_pages || demand.shares_weights;
+        return demand;
+    }
     demand.n_threads = 1;
     demand.huge_pages = false;
     return demand;
@@ -168,7 +172,7 @@ Model::Model(const std::string& path, const edge_load_options& options, bool onl
       backend_(open_backend(artifact_, options, only_gpu, reason)),
       demand_(make_demand(artifact_, options, backend_)),
       pin_threads_(options.pin_threads != 0),
-      placement_(demand_.on_host() ? Placement{options.lock_pages != 0, options.prefault != 0, options.huge_pages != 0}
+      placement_(demand_.on_host() ? Placement{options.lock_pages != 0, options.prefault != 0, options.huge_pages != 0, demand_.shares_weights}
                                    : Placement{.only_copied = true}),
       verify_(checked_verify(options.verify)),
       passed_(artifact_.runs.size()),
@@ -229,7 +233,8 @@ void Model::give_way(int level, const std::string& why) {
     const std::lock_guard one(resizing_);
     const Choice choice = choose_by_level(artifact_, std::min(level, wanted_.load()), why);
     const bool is_smaller = choice.level < this->level()->choice.level;
-    change(choice, is_smaller ? Placement{} : placement_, EDGE_RECOMPUTE_NONE);
+    const Placement plain{.shared = placement_.shared, .only_copied = placement_.only_copied};
+    change(choice, is_smaller ? plain : placement_, EDGE_RECOMPUTE_NONE);
 }
 
 void Model::trim(edge_trim severity) {

@@ -72,11 +72,11 @@ Needs level_needs(const Artifact& artifact, int level, const Demand& demand) {
     Needs needs{};
     if (demand.on_device()) {
         const gpu::MemoryBytes on_device = gpu::memory_bytes(artifact, weights, device_part(demand));
-        needs.mapped_bytes = gpu::weight_bytes(artifact, level);
+        needs.mapped_bytes = gpu::weight_bytes(artifact, level, demand.shares_weights);
         needs.kv_bytes = on_device.cache;
         needs.workspace_bytes = on_device.rows;
         needs.device_bytes = add_bytes(add_bytes(needs.mapped_bytes, needs.kv_bytes), needs.workspace_bytes);
-        needs.buffer_bytes = on_device.largest;
+        needs.buffer_bytes = std::max(on_device.largest, demand.shares_weights ? copied_bytes(artifact, level) : 0);
     }
     if (demand.on_host()) {
         const LevelMemory at_level(kv, work, weights, host_part(demand));

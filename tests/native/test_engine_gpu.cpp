@@ -321,6 +321,44 @@ void test_exhausted_device(const std::string& path) {
     edge::gpu::set_memory_of_gpus(0);
 }
 
+// Prompts on one side, single tokens on the other: with weights that both read where they lie, and on a device with memory of its own.
+void test_two_backends(const std::string& path) {
+    const std::vector<float> expected = logits_of(load(path, 2, 8, EDGE_BACKEND_CPU));
+    for (const uint64_t memory_of_its_own : {uint64_t{0}, uint64_t{1} << 30}) {
+        edge::gpu::set_memory_of_gpus(memory_of_its_own);
+        const auto device = open_device(EDGE_BACKEND_OPENCL, false);
+        const bool is_shared = device->info().shares_memory && edge::gpu::can_share_pages(*device);
+        check(is_shared == (memory_of_its_own == 0), "PoCL shares memory, a GPU with its own does not");
+        for (const bool prompts : {true, false}) {
+            const std::string name = std::string(prompts ? "prompts" : "tokens") + (is_shared ? ", shared" : ", apart");
+            edge_load_options options = options_of(2, 8, prompts ? EDGE_BACKEND_OPENCL : EDGE_BACKEND_CPU);
+            options.decode_backend = prompts ? EDGE_DECODE_CPU : EDGE_DECODE_OPENCL;
+            edge_model* raw = nullptr;
+            check(edge_model_load(path.c_str(), &options, &raw) == EDGE_OK, edge_last_error());
+            const ModelHandle model(raw);
+            edge_memory both{}, alone{};
+            both.struct_size = alone.struct_size = sizeof both;
+            check(edge_model_estimate(raw, 2, 0, 0, &both) == EDGE_OK, edge_last_error());
+            check(edge_model_estimate(load(path, 2, 8, EDGE_BACKEND_OPENCL).get(), 2, 0, 0, &alone) == EDGE_OK, edge_last_error());
+            const uint64_t held = device->allocated_bytes();
+            check(is_shared ? held < alone.mapped_bytes / 2 : held == alone.mapped_bytes,
+                  name + ": " + std::to_string(held) + " bytes there");
+            check(both.mapped_bytes > alone.mapped_bytes, name + ": its estimate has both sides");
+            check(logits_of(model) == expected, name + ": other logits");
+        }
+        check(device->allocated_bytes() == 0, "both directions gave their memory back");
+    }
+    std::string backend, message;
+    edge_load_options options = options_of(0, 8, EDGE_BACKEND_CPU);
+    options.choose = 0;
+    options.decode_backend = EDGE_DECODE_OPENCL;
+    check(try_session(path, options, backend, message) == EDGE_OK && backend == "cpu", "chosen by both memories: " + message);
+    edge::gpu::set_memory_of_gpus(10'000);
+    check(try_session(path, options, backend, message) == EDGE_OUT_OF_MEMORY, "the device's is too small: " + message);
+    check(contains(message, "has 10000 bytes"), message);
+    edge::gpu::set_memory_of_gpus(0);
+}
+
 // Where there is an NVIDIA GPU, and nvcc built the kernels, they must pass; elsewhere the refusal says why.
 void test_cuda(const std::string& path) {
     std::string message;
@@ -350,6 +388,7 @@ void test_opencl(const std::string& path) {
         test_cycles(path, EDGE_BACKEND_OPENCL);
         test_small_device(path);
         test_exhausted_device(path);
+        test_two_backends(path);
         return;
     }
     check(contains(message, "hint: "), "a machine without OpenCL says what to do: " + message);

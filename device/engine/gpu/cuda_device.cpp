@@ -180,6 +180,26 @@ private:
         api_.ContextPop(&gone);
     }
 
+    void* share(const void* pages, uint64_t n_bytes) override {
+        const Current current(*this);
+        void* own = const_cast<void*>(pages);  // read-only
+        cuda::Pointer pointer = 0;
+        if (api_.HostRegister(own, static_cast<size_t>(n_bytes), cuda::kMapToDevice | cuda::kReadOnly) != cuda::kSuccess) return nullptr;
+        if (api_.HostGetPointer(&pointer, own, 0) != cuda::kSuccess) {
+            api_.HostUnregister(own);
+            return nullptr;
+        }
+        return reinterpret_cast<void*>(static_cast<uintptr_t>(pointer));
+    }
+
+    void unshare(void*, const void* pages) noexcept override {
+        if (api_.ContextPush(context_) != cuda::kSuccess) return;
+        cuda::Context gone;
+        api_.Synchronize();
+        api_.HostUnregister(const_cast<void*>(pages));
+        api_.ContextPop(&gone);
+    }
+
     // Both come after all kernels before them: everything runs in the context's own stream.
     void write(void* handle, uint64_t at, const void* from, uint64_t n_bytes) override {
         const Current current(*this);

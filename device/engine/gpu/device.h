@@ -18,6 +18,9 @@ class Buffer {
 public:
     Buffer() = default;  // of no device
     Buffer(Device& device, uint64_t n_bytes);  // throws EDGE_OUT_OF_MEMORY
+    // These pages of the host, which kernels read where they lie; they outlive this. Throws EDGE_OUT_OF_MEMORY where the driver does
+    // not do that.
+    static Buffer shared(Device& device, const void* pages, uint64_t n_bytes);
     ~Buffer() { clear(); }
     Buffer(Buffer&& other) noexcept { swap(other); }
     Buffer& operator=(Buffer&& other) noexcept {
@@ -31,6 +34,7 @@ public:
 
     void* handle() const { return handle_; }
     uint64_t n_bytes() const { return n_bytes_; }
+    const void* pages() const { return pages_; }  // of the host, where they are shared
 
 private:
     void clear() noexcept;
@@ -39,6 +43,7 @@ private:
     Device* device_ = nullptr;
     void* handle_ = nullptr;
     uint64_t n_bytes_ = 0;
+    const void* pages_ = nullptr;  // of the host
 };
 
 // What a buffer of this size takes of a device.
@@ -117,6 +122,9 @@ private:
     friend class Buffer;
     virtual void* allocate(uint64_t n_bytes) = 0;
     virtual void release(void* handle) noexcept = 0;
+    // nullptr: not possible. What was shared is given back when no kernel uses it any more.
+    virtual void* share(const void* pages, uint64_t n_bytes) = 0;
+    virtual void unshare(void* handle, const void* pages) noexcept = 0;
     virtual void write(void* handle, uint64_t at, const void* from, uint64_t n_bytes) = 0;
     virtual void read(void* handle, uint64_t at, void* to, uint64_t n_bytes) = 0;
 
@@ -126,6 +134,9 @@ private:
 // The device of a backend (opencl or cuda) after its self-test; all models of a process share it. `only_gpu`: a processor that
 // runs OpenCL is not taken. Throws EDGE_NO_DEVICE with the reason.
 std::shared_ptr<Device> open_device(edge_backend backend, bool only_gpu);
+
+// Whether kernels can read pages of the host where they lie. It is tried out.
+bool can_share_pages(Device& device);
 
 const char* backend_name(edge_backend backend);
 

@@ -349,6 +349,18 @@ private:
 
     void release(void* handle) noexcept override { api_.ReleaseMemObject(static_cast<cl::Memory>(handle)); }
 
+    void* share(const void* pages, uint64_t n_bytes) override {
+        Status status = 0;
+        const cl::Bits flags = cl::kReadOnly | cl::kUseHostPointer;  // so nobody writes there
+        const cl::Memory memory = api_.CreateBuffer(context_, flags, static_cast<size_t>(n_bytes), const_cast<void*>(pages), &status);
+        return status == cl::kSuccess ? memory : nullptr;
+    }
+
+    void unshare(void* handle, const void*) noexcept override {
+        api_.Finish(queue_);
+        release(handle);
+    }
+
     void write(void* handle, uint64_t at, const void* from, uint64_t n_bytes) override {
         check(api_.EnqueueWriteBuffer(queue_, static_cast<cl::Memory>(handle), 1, at, n_bytes, from, 0, nullptr, nullptr),
               "clEnqueueWriteBuffer");
