@@ -164,7 +164,7 @@ private:
 
 // How a level is held in memory and run; its level is chosen by the other arguments of Model.
 edge_load_options load_options(int context, int kv_bits, int threads, int verify, bool lock, int chunk, bool prefault,
-                               bool huge_pages, bool pin, bool adaptive, int min_level, int backend) {
+                               bool huge_pages, bool pin, bool adaptive, int min_level, int backend, int decode_backend) {
     edge_load_options options{};
     options.struct_size = sizeof options;
     options.context_tokens = context;
@@ -179,6 +179,7 @@ edge_load_options load_options(int context, int kv_bits, int threads, int verify
     options.adaptive = adaptive;
     options.min_level = min_level;
     options.backend = backend;
+    options.decode_backend = decode_backend;
     return options;
 }
 
@@ -196,14 +197,14 @@ nb::tuple estimate(const Model& model, int level, int context, int kv_bits) {
     return nb::make_tuple(memory.mapped_bytes, memory.kv_bytes, memory.workspace_bytes, memory.total_bytes);
 }
 
-// (name, device, driver, why it is no GPU, bytes on the device, programs compiled)
+// (name, device, driver, why it is no GPU, bytes on the device, programs compiled, name of what computes single tokens)
 nb::tuple backend(const Model& model) {
     const auto handle = model.get();
     edge_backend_info info{};
     info.struct_size = sizeof info;
     check(edge_model_backend(handle.get(), &info));
     return nb::make_tuple(nb::str(info.name), nb::str(info.device), nb::str(info.driver), nb::str(info.reason), info.device_bytes,
-                          info.n_compiled);
+                          info.n_compiled, nb::str(info.decode_name));
 }
 
 nb::tuple memory_budget() {
@@ -329,9 +330,9 @@ NB_MODULE(_native, m) {
     nb::class_<Model>(m, "Model")
         .def("__init__", [](Model* self, const std::string& path, int choose, double rate, uint64_t budget, int level, int context,
                             int kv_bits, int threads, int verify, bool lock, int chunk, bool prefault, bool huge_pages, bool pin,
-                            bool adaptive, int min_level, int backend) {
+                            bool adaptive, int min_level, int backend, int decode_backend) {
             edge_load_options options = load_options(context, kv_bits, threads, verify, lock, chunk, prefault, huge_pages, pin,
-                                                     adaptive, min_level, backend);
+                                                     adaptive, min_level, backend, decode_backend);
             options.choose = choose;
             options.rate = rate;
             options.budget_bytes = budget;

@@ -25,7 +25,9 @@ __all__ = ["Backend", "Level", "Memory", "Model", "isa", "load", "memory_budget"
 
 Verify = Literal["lazy", "eager", "off"]
 BackendName = Literal["auto", "cpu", "opencl", "cuda"]
+DecodeBackendName = Literal["cpu", "opencl", "cuda"]
 _BACKENDS = {"cpu": 0, "auto": 1, "opencl": 2, "cuda": 3}
+_DECODE_BACKENDS = {None: 0, "cpu": 1, "opencl": 2, "cuda": 3}
 _VERIFY = {"lazy": 0, "eager": 1, "off": 2}
 _RECOMPUTE = {False: 0, True: 1, "background": 2}
 _TRIM = ("none", "moderate", "low", "critical")
@@ -62,7 +64,8 @@ class Memory:
 class Backend:
     """What a model runs on.
 
-    name: cpu, opencl or cuda; device, driver: as the driver calls them, "" for cpu
+    name: cpu, opencl or cuda: what computes prompts; decode_name: the same of tokens that come one at a time
+    device, driver: of the GPU that takes part, as its driver calls them; "" where none does
     reason: why `auto` did not take a GPU
     device_bytes: what this process holds on the device, all models and sessions together
     compiled: programs that were compiled from source since the device was opened; 0 when they came from the cache
@@ -74,6 +77,7 @@ class Backend:
     reason: str
     device_bytes: int
     compiled: int
+    decode_name: str
 
 
 def load(
@@ -94,6 +98,7 @@ def load(
     adaptive: bool = False,
     min_level: int = 0,
     backend: BackendName = "cpu",
+    decode_backend: DecodeBackendName | None = None,
 ) -> Model:
     """Loads one level of an artifact.
 
@@ -111,6 +116,8 @@ def load(
     min_level: a file that was cut below this level is refused, whichever level is run
     backend: what computes: cpu; opencl or cuda, which are refused where there is no such device or it fails its
     self-test; or auto: a GPU that can be used, else the CPU (docs/gpu.md)
+    decode_backend: what computes tokens that come one at a time, where that is not `backend`, which then computes
+    prompts: one of the two is the CPU, and both hold weights and a cache
     Raises MemoryBudgetError, UsageError, ArtifactError (HashError, TruncatedError) and EngineError.
 
     Example:
@@ -125,6 +132,8 @@ def load(
         raise UsageError(f"verify is {verify!r}", hint="it is one of 'lazy', 'eager', 'off'")
     if backend not in _BACKENDS:
         raise UsageError(f"backend is {backend!r}", hint="it is one of 'auto', 'cpu', 'opencl', 'cuda'")
+    if decode_backend not in _DECODE_BACKENDS:
+        raise UsageError(f"decode_backend is {decode_backend!r}", hint="it is one of 'cpu', 'opencl', 'cuda', or None")
     native = _native.Model(
         os.fspath(path),
         {"rate": 1, "budget": 2, "level": 3}[names[0]] if names else 0,
@@ -143,6 +152,7 @@ def load(
         adaptive,
         integer("min_level", min_level),
         _BACKENDS[backend],
+        _DECODE_BACKENDS[decode_backend],
     )
     return Model(native)
 

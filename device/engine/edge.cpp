@@ -189,7 +189,7 @@ edge_status edge_model_load(const char* path, const edge_load_options* options, 
         require(out, "out");
         *out = nullptr;
         choose_kernels();
-        *out = new edge_model{std::make_shared<edge::Model>(path, read_struct(options))};
+        *out = new edge_model{edge::load_model(path, read_struct(options))};
     });
 }
 
@@ -240,14 +240,16 @@ edge_status edge_model_backend(const edge_model* model, edge_backend_info* out) 
     return guard([&] {
         require(model, "model");
         const edge::Backend& backend = model->model->backend();
+        const edge::Demand& demand = model->model->demand();
         edge_backend_info info{};
-        info.name = edge::gpu::backend_name(EDGE_BACKEND_CPU);
+        info.name = info.decode_name = edge::gpu::backend_name(EDGE_BACKEND_CPU);
         info.device = info.driver = "";
         info.reason = backend.reason.c_str();
         if (const edge::gpu::Device* device = backend.device.get()) {
-            info.backend = device->info().backend;
+            const char* name = edge::gpu::backend_name(device->info().backend);
+            if (demand.prefill_on_device) info.backend = device->info().backend, info.name = name;
+            if (demand.decode_on_device) info.decode_name = name;
             info.n_compiled = device->n_compiled();
-            info.name = edge::gpu::backend_name(device->info().backend);
             info.device = device->info().name.c_str();
             info.driver = device->info().driver.c_str();
             info.device_bytes = device->allocated_bytes();

@@ -59,10 +59,15 @@ typedef enum edge_recompute { EDGE_RECOMPUTE_NONE = 0, EDGE_RECOMPUTE_NEXT = 1, 
 /* How short of memory an app is, as its system tells it. */
 typedef enum edge_trim { EDGE_TRIM_NONE = 0, EDGE_TRIM_MODERATE = 1, EDGE_TRIM_LOW = 2, EDGE_TRIM_CRITICAL = 3 } edge_trim;
 
-/* What computes. AUTO: CUDA, or a GPU through OpenCL, whichever is there, passes the self-test and has kernels for the model; else
- * the CPU. OPENCL without a GPU takes whatever device OpenCL has. On a GPU weights, key/value cache and rows lie in its memory, and
+/* What computes. AUTO: CUDA, or a GPU through OpenCL, whichever is there, passes the self-test, has kernels for the model and memory
+ * for its level and a session; else the CPU. OPENCL without a GPU takes whatever device OpenCL has. On a GPU weights, key/value cache and rows lie in its memory, and
  * lock_pages, prefault, huge_pages, pin_threads and n_threads mean nothing. */
 typedef enum edge_backend { EDGE_BACKEND_CPU = 0, EDGE_BACKEND_AUTO = 1, EDGE_BACKEND_OPENCL = 2, EDGE_BACKEND_CUDA = 3 } edge_backend;
+
+/* What computes tokens that come one at a time, as in an answer, while `backend` takes the chunks of prompts. Numbers are those of
+ * edge_backend but for the first two. Keys, values and states are handed over exactly. One of the two must be the CPU; each holds
+ * weights and a cache of its own. */
+typedef enum edge_decode_backend { EDGE_DECODE_SAME = 0, EDGE_DECODE_CPU = 1, EDGE_DECODE_OPENCL = 2, EDGE_DECODE_CUDA = 3 } edge_decode_backend;
 
 typedef struct edge_load_options {
     size_t struct_size;
@@ -81,7 +86,8 @@ typedef struct edge_load_options {
     int32_t pin_threads;     /* 1: each worker thread stays on a core of its own; the calling thread is left alone */
     int32_t adaptive;        /* 1: a thread gives levels up while memory is short, and takes them back when it is not */
     int32_t min_level;       /* a file that was cut below this level is refused with EDGE_TRUNCATED, whichever level is run */
-    int32_t backend;         /* edge_backend; a GPU that was asked for and cannot be used is EDGE_NO_DEVICE */
+    int32_t backend;         /* edge_backend; a GPU that cannot be used is EDGE_NO_DEVICE, one that is too small EDGE_OUT_OF_MEMORY */
+    int32_t decode_backend;  /* edge_decode_backend */
 } edge_load_options;
 
 typedef struct edge_level_info {
@@ -97,13 +103,14 @@ typedef struct edge_level_info {
 
 typedef struct edge_backend_info { /* texts are valid as long as the model */
     size_t struct_size;
-    int32_t backend;          /* edge_backend, never AUTO */
+    int32_t backend;          /* edge_backend of prompts, never AUTO */
     int32_t n_compiled;       /* programs that were compiled from source since the device was opened; 0: they came from the cache */
     const char* name;         /* "cpu", "opencl" or "cuda" */
-    const char* device;       /* as its driver calls it; "" for cpu, like the next two */
+    const char* device;       /* the GPU that takes part, as its driver calls it; "": none does, like the next two */
     const char* driver;
     const char* reason;       /* why AUTO did not take a GPU */
     uint64_t device_bytes;    /* that this process holds on the device, all models and sessions together */
+    const char* decode_name;  /* "cpu", "opencl" or "cuda": what computes single tokens */
 } edge_backend_info;
 
 typedef struct edge_memory {  /* what a level needs at a context length; exact */

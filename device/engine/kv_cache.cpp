@@ -7,6 +7,11 @@
 #include "kernels/registry.h"
 
 namespace edge {
+namespace {
+
+constexpr int64_t kKeyTile = 16, kValueTile = 4;  // tokens whose codes lie together (kernels/ops.h)
+
+}  // namespace
 
 KvCache::KvCache(Arena& arena, const Weights& weights, int32_t n_tokens, int32_t bits)
     : n_tokens_(bits == 8 ? (int64_t{n_tokens} + kKeyBlock - 1) / kKeyBlock * kKeyBlock : n_tokens), bits_(bits), keys_(weights.blocks.size()),
@@ -54,8 +59,8 @@ void KvCache::store(int block, int head, int64_t position, const float* key, con
 
 void KvCache::take(const KvCache& other, int64_t n_tokens) const {
     for (size_t b = 0; b < keys_.size(); ++b) {
-        take(other.keys_[b], keys_[b], n_tokens, bits_ == 8 ? 16 : 1);
-        take(other.values_[b], values_[b], n_tokens, bits_ == 8 ? 4 : 1);
+        take(other.keys_[b], keys_[b], n_tokens, bits_ == 8 ? kKeyTile : 1);
+        take(other.values_[b], values_[b], n_tokens, bits_ == 8 ? kValueTile : 1);
     }
 }
 
@@ -73,6 +78,18 @@ void KvCache::take(const Plane& from, const Plane& to, int64_t n_tokens, int64_t
                     static_cast<size_t>(n_tokens) * sizeof(uint16_t));
     }
     if (from.data) Arena::release(from.data, static_cast<size_t>(from.n_heads * from.head_bytes));
+}
+
+std::array<KvCache::Rows, 4> KvCache::rows(int block, int head) const {
+    const Plane& keys = keys_[static_cast<size_t>(block)];
+    const Plane& values = values_[static_cast<size_t>(block)];
+    const auto codes = [&](const Plane& plane, int64_t row_tokens) {
+        return Rows{plane.data + head * plane.head_bytes, row_tokens, row_tokens * plane.held_dims * bits_ / 8};
+    };
+    const auto scales = [&](const Plane& plane) {
+        return Rows{reinterpret_cast<uint8_t*>(plane.scales + head * plane.head_scales), 1, bits_ == 8 ? 2 : 0};
+    };
+    return {codes(keys, bits_ == 8 ? kKeyTile : 1), scales(keys), codes(values, bits_ == 8 ? kValueTile : 1), scales(values)};
 }
 
 int64_t KvCache::bytes(int block, int64_t n_tokens) const {

@@ -1,5 +1,6 @@
 // Keys and values of the tokens seen so far, at the level's own head sizes.
 #pragma once
+#include <array>
 #include <cstdint>
 #include <vector>
 
@@ -24,6 +25,15 @@ public:
 
     // Fills the cache fields of `args` for this head.
     void view(int block, int head, AttentionArgs& args) const;
+
+    // Where one head keeps something of each token, from token 0 on: row_tokens of them in row_bytes.
+    struct Rows {
+        uint8_t* data;
+        int64_t row_tokens, row_bytes;
+    };
+    // Keys, their scales, values, their scales; of a float16 cache, scales have rows of no bytes.
+    std::array<Rows, 4> rows(int block, int head) const;
+    int32_t n_heads(int block) const { return keys_[static_cast<size_t>(block)].n_heads; }
 
     // Of the first n_tokens entries of a block: codes and scales of all heads.
     int64_t bytes(int block, int64_t n_tokens) const;

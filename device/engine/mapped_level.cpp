@@ -15,15 +15,16 @@ MappedLevel::MappedLevel(int file, const Artifact& artifact, const Choice& choic
                          std::span<std::atomic<bool>> passed, const MappedLevel* other,
                          const std::shared_ptr<gpu::Device>& device)
     : choice(choice),
-      mapping(file, artifact, choice.level, placement, passed, other ? &other->mapping : nullptr),
+      mapping(file, artifact, choice.level, placement, passed, other && !placement.shared ? &other->mapping : nullptr),
       verifier(artifact, mapping, verify),
       vectors(vector_bytes(artifact, choice.level)),
       weights(vectors, artifact, choice.level, &mapping) {
     if (!device) return;
-    on_device = std::make_shared<const gpu::DeviceWeights>(device, weights);
+    const auto pages = placement.shared ? mapping.copied_pages() : std::span<const uint8_t>();
+    on_device = std::make_shared<const gpu::DeviceWeights>(device, weights, pages);
     mapping.require_whole();
     verifier.wait(false);
-    mapping.drop_pages();
+    if (placement.only_copied) mapping.drop_pages();
 }
 
 }  // namespace edge

@@ -15,7 +15,7 @@ namespace edge {
 
 struct MappedLevel {
     // `passed`: a flag for each run of the file; `other` (may be nullptr): a level of the same file. What both use lies in
-    // memory once. `device` (may be nullptr): its weights are copied there, and their pages are not needed afterwards. Throws Error.
+    // memory once. `device` (may be nullptr): its weights are copied there. Throws Error.
     MappedLevel(int file, const Artifact& artifact, const Choice& choice, const Placement& placement, edge_verify verify,
                 std::span<std::atomic<bool>> passed, const MappedLevel* other, const std::shared_ptr<gpu::Device>& device);
 
@@ -24,7 +24,7 @@ struct MappedLevel {
     Verifier verifier;  // hashes in the background while the rest is set up
     Arena vectors;
     const Weights weights;
-    std::shared_ptr<const gpu::DeviceWeights> on_device;  // nullptr: the level runs on the CPU
+    std::shared_ptr<const gpu::DeviceWeights> on_device;  // nullptr: the level runs on the CPU alone
 };
 
 }  // namespace edge

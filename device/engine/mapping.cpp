@@ -163,12 +163,17 @@ Mapping::Mapping(int file, const Artifact& artifact, int level, const Placement&
         runs_.push_back(std::move(found));
     }
     if (fresh.empty()) return;
-    if (placement.huge_pages) {
+    if (placement.huge_pages || placement.shared) {
         copy(file, artifact.data_offset, fresh);
     } else {
         map_all(file, artifact.data_offset, fresh, placement);
     }
     if (placement.lock) lock(fresh);
+}
+
+std::span<const uint8_t> Mapping::copied_pages() const {
+    const auto* begin = static_cast<const uint8_t*>(runs_.front()->pages);
+    return {begin, static_cast<const uint8_t*>(runs_.back()->pages) + runs_.back()->n_page_bytes};
 }
 
 std::shared_ptr<MappedRun> Mapping::find(size_t index) const {

@@ -17,6 +17,8 @@ struct Placement {
     bool lock = false;        // mlock: pages stay in memory
     bool prefault = false;    // every page is there and mapped when the constructor returns
     bool huge_pages = false;  // a private copy, with huge pages where the system gives them
+    bool shared = false;      // such a copy, which a device reads where it lies
+    bool only_copied = false; // to a device: then the pages go back to the system
 };
 
 // One run in memory. Its pages go back to the system with the last level that uses it.
@@ -52,6 +54,9 @@ public:
 
     // Lets the system take the pages back: what is read again comes from the file. Not for copies.
     void drop_pages() const;
+
+    // All runs, one behind the other in whole pages: of a copy that shares nothing with another level.
+    std::span<const uint8_t> copied_pages() const;
 
     // Runs that the level uses, in file order; none is empty.
     std::span<const std::shared_ptr<MappedRun>> runs() const { return runs_; }

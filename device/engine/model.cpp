@@ -20,33 +20,29 @@ constexpr int32_t kDefaultContext = 2048;
 constexpr int32_t kMaxThreads = 256;
 constexpr int32_t kMaxChunk = 4096;
 
-std::shared_ptr<gpu::Device> open_backend(const Artifact& artifact, const edge_load_options& options, edge_backend backend,
-                                          bool only_gpu) {
-    if (options.adaptive) throw ArgumentError("`adaptive` needs the CPU\nhint: leave it out, or use backend `cpu`");
-    gpu::require_supported(artifact);
-    return gpu::open_device(backend, only_gpu);
+// Of a prompt, or of single tokens, whose backends may be two: which one takes part that is not the CPU. CPU: none does.
+edge_backend device_backend(const edge_load_options& options) {
+    static_assert(int{EDGE_DECODE_OPENCL} == EDGE_BACKEND_OPENCL && int{EDGE_DECODE_CUDA} == EDGE_BACKEND_CUDA);
+    if (options.backend < EDGE_BACKEND_CPU || options.backend > EDGE_BACKEND_CUDA) {
+        throw ArgumentError("`backend` is " + std::to_string(options.backend) + ", expected 0 to 3");
+    }
+    if (options.decode_backend < EDGE_DECODE_SAME || options.decode_backend > EDGE_DECODE_CUDA) {
+        throw ArgumentError("`decode_backend` is " + std::to_string(options.decode_backend) + ", expected 0 to 3");
+    }
+    const auto prefill = static_cast<edge_backend>(options.backend);
+    if (options.decode_backend <= EDGE_DECODE_CPU) return prefill;
+    const auto decode = static_cast<edge_backend>(options.decode_backend);
+    if (prefill == EDGE_BACKEND_CPU || prefill == decode) return decode;
+    throw ArgumentError(std::string("prompts on ") + gpu::backend_name(prefill) + " and single tokens on " + gpu::backend_name(decode) +
+                        ": one of two different backends must be the CPU\nhint: name `cpu` for one of them, or give one backend only");
 }
 
-Backend choose_backend(const Artifact& artifact, const edge_load_options& options) {
-    switch (options.backend) {
-        case EDGE_BACKEND_CPU: return {};
-        case EDGE_BACKEND_OPENCL:
-        case EDGE_BACKEND_CUDA: {
-            return {open_backend(artifact, options, static_cast<edge_backend>(options.backend), false), ""};
-        }
-        case EDGE_BACKEND_AUTO: break;
-        default: throw ArgumentError("`backend` is " + std::to_string(options.backend) + ", expected 0 to 3");
-    }
-    Backend chosen;
-    for (const edge_backend backend : {EDGE_BACKEND_CUDA, EDGE_BACKEND_OPENCL}) {
-        try {
-            return {open_backend(artifact, options, backend, true), ""};
-        } catch (const Error& error) {
-            const std::string why = error.message.substr(0, error.message.find('\n'));
-            chosen.reason += (chosen.reason.empty() ? "" : "; ") + std::string(gpu::backend_name(backend)) + ": " + why;
-        }
-    }
-    return chosen;
+Backend open_backend(const Artifact& artifact, const edge_load_options& options, bool only_gpu, const std::string& reason) {
+    const edge_backend wanted = device_backend(options);
+    if (wanted == EDGE_BACKEND_CPU) return {nullptr, reason};
+    if (options.adaptive) throw ArgumentError("`adaptive` needs the CPU\nhint: leave it out, or use backend `cpu`");
+    gpu::require_supported(artifact);
+    return {gpu::open_device(wanted, only_gpu), ""};
 }
 
 Demand make_demand(const Artifact& artifact, const edge_load_options& options, const Backend& backend) {
@@ -71,33 +67,70 @@ Demand make_demand(const Artifact& artifact, const edge_load_options& options, c
     demand.chunk_tokens = options.chunk_tokens;
     demand.huge_pages = options.huge_pages != 0;
     if (!backend.device) return demand;
-    demand.on_device = true;
+    demand.prefill_on_device = options.backend != EDGE_BACKEND_CPU;
+    demand.decode_on_device = options.decode_backend != EDGE_DECODE_CPU;
+    if (demand.on_host()) {
+        demand.shares_weights = gpu::can_share_pages(*backend.device);
+        demand.huge_pages = demand.huge_pages || demand.shares_weights;
+        return demand;
+    }
     demand.n_threads = 1;
     demand.huge_pages = false;
     return demand;
 }
 
-// What automatic selection grants. A GPU with memory of its own does not say how much of it is free.
-MemoryBudget measure_budget(const Backend& backend) {
-    if (!backend.device || backend.device->info().shares_memory) return measure_memory();
-    const uint64_t all = backend.device->info().memory_bytes, held = backend.device->allocated_bytes();
+// A GPU with memory of its own does not say how much of it is free.
+MemoryBudget measure_device(const gpu::Device& device) {
+    const uint64_t all = device.info().memory_bytes, held = device.allocated_bytes();
     const uint64_t reserve = std::max<uint64_t>(64 << 20, all / 10), room = all - std::min(all, held);
-    return {room - std::min(room, reserve), backend.device->info().name + " has " + mebibytes(all) + ", " + mebibytes(held) +
+    return {room - std::min(room, reserve), device.info().name + " has " + mebibytes(all) + ", " + mebibytes(held) +
                                                 " are in use here, " + mebibytes(reserve) + " are kept in reserve"};
 }
 
-Choice choose(const Artifact& artifact, const Demand& demand, const edge_load_options& options, const Backend& backend) {
+// By what automatic selection grants, on each side that takes part.
+Choice choose_by_memory(const Artifact& artifact, const Demand& demand, const Backend& backend) {
+    const bool is_apart = backend.device && !backend.device->info().shares_memory;
+    if (is_apart && !demand.on_host()) {
+        const MemoryBudget there = measure_device(*backend.device);
+        return choose_by_budget(artifact, demand, there.bytes, there.reason);
+    }
+    const MemoryBudget here = measure_memory();
+    if (!is_apart) return choose_by_budget(artifact, demand, here.bytes, here.reason);
+    const MemoryBudget there = measure_device(*backend.device);
+    const Choice by_host = choose_by_budget(artifact, host_part(demand), here.bytes, here.reason);
+    const Choice by_device = choose_by_budget(artifact, device_part(demand), there.bytes, there.reason);
+    return by_host.level < by_device.level ? by_host : by_device;
+}
+
+Choice choose_level(const Artifact& artifact, const Demand& demand, const edge_load_options& options, const Backend& backend) {
     choose_by_level(artifact, options.min_level);  // refuses a file that does not hold it
     switch (options.choose) {
-        case 0: {
-            const MemoryBudget budget = measure_budget(backend);
-            return choose_by_budget(artifact, demand, budget.bytes, budget.reason);
-        }
+        case 0: return choose_by_memory(artifact, demand, backend);
         case 1: return choose_by_rate(artifact, options.rate);
         case 2: return choose_by_budget(artifact, demand, options.budget_bytes, "the budget as given");
         case 3: return choose_by_level(artifact, options.level);
         default: throw ArgumentError("`choose` is " + std::to_string(options.choose) + ", expected 0 to 3");
     }
+}
+
+// A driver may promise more than it has, so what one session takes is counted before anything is copied.
+void require_room(const Artifact& artifact, const Choice& choice, const Demand& demand, const gpu::Device& device) {
+    const Needs needs = level_needs(artifact, choice.level, demand);
+    const gpu::DeviceInfo& info = device.info();
+    const uint64_t held = device.allocated_bytes(), room = info.memory_bytes - std::min(info.memory_bytes, held);
+    if (needs.device_bytes <= room && needs.buffer_bytes <= info.buffer_bytes) return;
+    throw Error{EDGE_OUT_OF_MEMORY,
+                "`" + artifact.model.name + "` needs " + mebibytes(needs.device_bytes) + " on " + info.name + " at level " +
+                    std::to_string(choice.level) + " with context " + std::to_string(demand.context_tokens) + ", " +
+                    mebibytes(needs.buffer_bytes) + " of it in one piece; there are " + mebibytes(info.memory_bytes) + ", of which " +
+                    mebibytes(held) + " are in use here, in pieces of up to " + mebibytes(info.buffer_bytes) +
+                    "\nhint: choose a smaller level, lower the context, or use backend `cpu`"};
+}
+
+Choice choose(const Artifact& artifact, const Demand& demand, const edge_load_options& options, const Backend& backend) {
+    Choice choice = choose_level(artifact, demand, options, backend);
+    if (backend.device) require_room(artifact, choice, demand, *backend.device);
+    return choice;
 }
 
 edge_verify checked_verify(int32_t verify) {
@@ -133,13 +166,14 @@ Model::File::File(const std::string& path) : number(open(path.c_str(), O_RDONLY 
 
 Model::File::~File() { close(number); }
 
-Model::Model(const std::string& path, const edge_load_options& options)
+Model::Model(const std::string& path, const edge_load_options& options, bool only_gpu, const std::string& reason)
     : file_(path),
       artifact_(read_artifact(file_.number)),
-      backend_(choose_backend(artifact_, options)),
+      backend_(open_backend(artifact_, options, only_gpu, reason)),
       demand_(make_demand(artifact_, options, backend_)),
       pin_threads_(options.pin_threads != 0),
-      placement_(backend_.device ? Placement{} : Placement{options.lock_pages != 0, options.prefault != 0, options.huge_pages != 0}),
+      placement_(demand_.on_host() ? Placement{options.lock_pages != 0, options.prefault != 0, options.huge_pages != 0, demand_.shares_weights}
+                                   : Placement{.only_copied = true}),
       verify_(checked_verify(options.verify)),
       passed_(artifact_.runs.size()),
       stamp_(stamp()),
@@ -199,7 +233,8 @@ void Model::give_way(int level, const std::string& why) {
     const std::lock_guard one(resizing_);
     const Choice choice = choose_by_level(artifact_, std::min(level, wanted_.load()), why);
     const bool is_smaller = choice.level < this->level()->choice.level;
-    change(choice, is_smaller ? Placement{} : placement_, EDGE_RECOMPUTE_NONE);
+    const Placement plain{.shared = placement_.shared, .only_copied = placement_.only_copied};
+    change(choice, is_smaller ? plain : placement_, EDGE_RECOMPUTE_NONE);
 }
 
 void Model::trim(edge_trim severity) {
@@ -249,6 +284,29 @@ void Model::leave(LevelUser& user) {
 Needs Model::needs(int level, const Demand& demand) const {
     if (level < 0 || level >= artifact_.n_levels()) choose_by_level(artifact_, level);
     return level_needs(artifact_, level, demand);
+}
+
+std::shared_ptr<Model> load_model(const std::string& path, const edge_load_options& options) {
+    if (device_backend(options) != EDGE_BACKEND_AUTO) return std::make_shared<Model>(path, options);
+    edge_load_options own = options;
+    const auto on_cpu = [&](const std::string& why) {
+        own.backend = EDGE_BACKEND_CPU;
+        return std::make_shared<Model>(path, own, false, why);
+    };
+    if (options.adaptive) return on_cpu("`adaptive` needs the CPU");
+    std::string reason;
+    for (const edge_backend backend : {EDGE_BACKEND_CUDA, EDGE_BACKEND_OPENCL}) {
+        own.backend = backend;
+        try {
+            return std::make_shared<Model>(path, own, true);
+        } catch (const Error& error) {
+            const bool is_of_machine = error.status >= EDGE_NOT_FOUND || error.status == EDGE_UNSUPPORTED;
+            if (!is_of_machine) throw;
+            const std::string why = error.message.substr(0, error.message.find('\n'));
+            reason += (reason.empty() ? "" : "; ") + std::string(gpu::backend_name(backend)) + ": " + why;
+        }
+    }
+    return on_cpu(reason);
 }
 
 }  // namespace edge

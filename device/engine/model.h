@@ -28,14 +28,15 @@ protected:
 
 // What a model runs on.
 struct Backend {
-    std::shared_ptr<gpu::Device> device;  // nullptr: the CPU
-    std::string reason;                   // why it is not a GPU, when the choice was automatic
+    std::shared_ptr<gpu::Device> device;  // nullptr: the CPU alone
+    std::string reason;                   // why there is none, when the choice was automatic
 };
 
 class Model {
 public:
-    // Throws Error. Nothing is mapped before the header has passed and a level is chosen.
-    Model(const std::string& path, const edge_load_options& options);
+    // For backends other than AUTO, which load_model resolves. `only_gpu`: a processor that runs OpenCL is not taken; `reason`: why
+    // the choice fell on the CPU. Throws Error. Nothing is mapped before the header has passed and a level is chosen.
+    Model(const std::string& path, const edge_load_options& options, bool only_gpu = false, const std::string& reason = "");
 
     const Artifact& artifact() const { return artifact_; }
     const Demand& demand() const { return demand_; }
@@ -107,5 +108,8 @@ private:
     std::string_view chat_template_;
     std::unique_ptr<PressureMonitor> monitor_;  // nullptr: nobody asked for it
 };
+
+// With AUTO: on the first GPU that can run it and has the memory, else on the CPU. Throws Error.
+std::shared_ptr<Model> load_model(const std::string& path, const edge_load_options& options);
 
 }  // namespace edge

@@ -78,8 +78,21 @@ int32_t Sampler::sample(std::span<const float> logits, std::span<const int32_t> 
     if (penalty_ != 1) penalize(history);
     const Candidate best = *std::min_element(candidates_, candidates_ + vocab_size_, likelier);
     if (temperature_ == 0 || !std::isfinite(best.logit)) return best.id;
-    const int32_t n = keep_top_k();
-    for (int32_t i = 0; i < n; ++i) candidates_[i].weight = edge_exp((candidates_[i].logit - best.logit) / temperature_);
+    return sample_first(keep_top_k(), best.logit);
+}
+
+int32_t Sampler::sample(std::span<const LikelyToken> likeliest) {
+    const LikelyToken& best = likeliest.front();
+    if (temperature_ == 0 || !std::isfinite(best.logit)) return best.id;
+    std::transform(likeliest.begin(), likeliest.end(), candidates_, [](const LikelyToken& token) {
+        return Candidate{token.logit, 0, token.id};
+    });
+    return sample_first(static_cast<int32_t>(likeliest.size()), best.logit);
+}
+
+// Of the first n candidates.
+int32_t Sampler::sample_first(int32_t n, float best) {
+    for (int32_t i = 0; i < n; ++i) candidates_[i].weight = edge_exp((candidates_[i].logit - best) / temperature_);
     return draw(keep_top_p(n));
 }
 

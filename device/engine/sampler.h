@@ -17,6 +17,12 @@ private:
     uint64_t state_[4];
 };
 
+struct LikelyToken {
+    float logit;
+    int32_t id;
+};
+inline constexpr int32_t kMostLikely = 64;  // that are looked for where the logits lie
+
 // In this order: repetition penalty; at temperature 0 the largest logit (of equals the lowest id); else temperature,
 // top-k, softmax, top-p, min-p, and a draw. A logit that is not a number counts as -infinity.
 class Sampler {
@@ -26,11 +32,13 @@ public:
     // Throws EDGE_BAD_ARGUMENT for values out of range. Restarts the random numbers.
     void set(const edge_sampling& sampling);
 
-    // What sample() gives is then the largest logit, whatever the history.
-    bool takes_likeliest() const { return temperature_ == 0 && penalty_ == 1; }
+    // How many of the likeliest tokens suffice to sample, whatever the history; 0: all logits are needed.
+    int32_t n_needed() const { return penalty_ != 1 ? 0 : temperature_ == 0 ? 1 : top_k_ < vocab_size_ ? top_k_ : 0; }
 
     // history: all tokens so far, prompt included; each that occurs in it is penalized once.
     int32_t sample(std::span<const float> logits, std::span<const int32_t> history);
+    // The same from the n_needed() likeliest tokens, likeliest first.
+    int32_t sample(std::span<const LikelyToken> likeliest);
 
     // By the softmax of the logits as they are: out[0] for `token`, out[1 .. n_top] for the likeliest, likeliest first.
     void logprobs(std::span<const float> logits, int32_t token, int32_t n_top, edge_logprob* out);
@@ -45,6 +53,7 @@ private:
     void list(std::span<const float> logits);
     void penalize(std::span<const int32_t> history);
     int32_t keep_top_k();
+    int32_t sample_first(int32_t n, float best);
     int32_t keep_top_p(int32_t n);
     int32_t draw(int32_t n);
 

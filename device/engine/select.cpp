@@ -51,22 +51,38 @@ std::string smaller_hint(const Artifact& artifact, const Demand& demand, uint64_
 
 }  // namespace
 
+Demand host_part(const Demand& demand) {
+    Demand part = demand;
+    if (demand.prefill_on_device) part.chunk_tokens = 1;
+    part.prefill_on_device = part.decode_on_device = false;
+    return part;
+}
+
+Demand device_part(const Demand& demand) {
+    Demand part = demand;
+    if (!demand.prefill_on_device) part.chunk_tokens = 1;
+    part.prefill_on_device = part.decode_on_device = true;
+    return part;
+}
+
 Needs level_needs(const Artifact& artifact, int level, const Demand& demand) {
     Arena vectors, kv, work;
     const Weights weights(vectors, artifact, level, nullptr);
     const Conversation conversation(work, artifact.model.vocab_size, demand.context_tokens);
-    Needs needs;
-    if (demand.on_device) {
-        const gpu::MemoryBytes on_device = gpu::memory_bytes(artifact, weights, demand);
-        needs.mapped_bytes = gpu::weight_bytes(artifact, level);
+    Needs needs{};
+    if (demand.on_device()) {
+        const gpu::MemoryBytes on_device = gpu::memory_bytes(artifact, weights, device_part(demand));
+        needs.mapped_bytes = gpu::weight_bytes(artifact, level, demand.shares_weights);
         needs.kv_bytes = on_device.cache;
         needs.workspace_bytes = on_device.rows;
-    } else {
-        const LevelMemory at_level(kv, work, weights, demand);
-        needs.mapped_bytes = artifact.levels[static_cast<size_t>(level)].mapped_bytes;
-        if (demand.huge_pages) needs.mapped_bytes = copied_bytes(artifact, level);
-        needs.kv_bytes = kv.used();
-        needs.workspace_bytes = 0;
+        needs.device_bytes = add_bytes(add_bytes(needs.mapped_bytes, needs.kv_bytes), needs.workspace_bytes);
+        needs.buffer_bytes = std::max(on_device.largest, demand.shares_weights ? copied_bytes(artifact, level) : 0);
+    }
+    if (demand.on_host()) {
+        const LevelMemory at_level(kv, work, weights, host_part(demand));
+        const uint64_t mapped = artifact.levels[static_cast<size_t>(level)].mapped_bytes;
+        needs.mapped_bytes = add_bytes(needs.mapped_bytes, demand.huge_pages ? copied_bytes(artifact, level) : mapped);
+        needs.kv_bytes = add_bytes(needs.kv_bytes, kv.used());
     }
     needs.workspace_bytes = add_bytes(add_bytes(add_bytes(needs.workspace_bytes, work.used()), vectors.used()),
                                       artifact.table_bytes() + sizeof(Tokenizer));

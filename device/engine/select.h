@@ -14,8 +14,17 @@ struct Demand {
     int32_t n_threads;
     int32_t chunk_tokens = 0;   // 0: the engine's choice
     bool huge_pages = false;
-    bool on_device = false;     // of a GPU: weights, caches and rows lie there
+    bool prefill_on_device = false;  // of a GPU: prompts run there, with weights, caches and rows in its memory;
+    bool decode_on_device = false;   // and so do single tokens
+    bool shares_weights = false;     // both sides read one copy of the panels
+
+    bool on_device() const { return prefill_on_device || decode_on_device; }
+    bool on_host() const { return !prefill_on_device || !decode_on_device; }
 };
+
+// What each side needs of it: as if it ran alone, but chunks are of one token where it only decodes.
+Demand host_part(const Demand& demand);
+Demand device_part(const Demand& demand);
 
 // Bytes that a level needs; kTooManyBytes where 64 bits do not hold them.
 struct Needs {
@@ -23,6 +32,8 @@ struct Needs {
     uint64_t kv_bytes;
     uint64_t workspace_bytes;  // one session's buffers, the level's small vectors, tables of header and tokenizer
     uint64_t total_bytes;
+    uint64_t device_bytes;     // of them, in memory of a GPU
+    uint64_t buffer_bytes;     // the largest piece of a session there
 };
 Needs level_needs(const Artifact& artifact, int level, const Demand& demand);
 

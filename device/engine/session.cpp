@@ -1,6 +1,7 @@
 #include "session.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <utility>
 
@@ -241,7 +242,7 @@ void Session::feed(std::span<const int32_t> tokens, bool all, float* logits) {
     }
 }
 
-// Logits stay on the device as long as only their largest is asked for.
+// Logits stay on the device as long as only the largest of them are asked for.
 void Session::fetch_logits() {
     if (logits_are_here_) return;
     here_->fetch(conversation_.logits);
@@ -249,7 +250,13 @@ void Session::fetch_logits() {
 }
 
 int32_t Session::sample() {
-    if (!logits_are_here_ && conversation_.sampler.takes_likeliest()) return here_->likeliest();
+    const int32_t n_needed = conversation_.sampler.n_needed();
+    if (!logits_are_here_ && n_needed > 0 && n_needed <= kMostLikely) {
+        std::array<LikelyToken, kMostLikely> room;
+        const std::span likeliest(room.data(), static_cast<size_t>(n_needed));
+        here_->find_likeliest(likeliest);
+        return conversation_.sampler.sample(likeliest);
+    }
     fetch_logits();
     return conversation_.sampler.sample({conversation_.logits, static_cast<size_t>(model_->vocab_size())},
                                         {conversation_.history, static_cast<size_t>(n_tokens_)});

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "gpu/gpu_level.h"
+#include "gpu/hybrid_level.h"
 
 namespace edge {
 namespace {
@@ -44,7 +45,8 @@ void CpuLevel::use(ThreadPool& pool) {
 }
 
 std::unique_ptr<SessionLevel> open_level(std::shared_ptr<MappedLevel> level, const Demand& demand, ThreadPool& pool) {
-    if (level->on_device) return std::make_unique<gpu::GpuLevel>(std::move(level), demand);
+    if (demand.on_device() && demand.on_host()) return std::make_unique<gpu::HybridLevel>(std::move(level), demand, pool);
+    if (demand.on_device()) return std::make_unique<gpu::GpuLevel>(std::move(level), demand);
     return std::make_unique<CpuLevel>(std::move(level), demand, pool);
 }
 

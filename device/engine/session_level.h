@@ -1,9 +1,10 @@
 // A session at one level: what it remembers there, and the forward pass over it. One virtual call per chunk of tokens; the passes
-// themselves (CpuLevel, gpu::GpuLevel) know what they run on.
+// themselves (CpuLevel, gpu::GpuLevel, gpu::HybridLevel) know what they run on.
 #pragma once
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <span>
 
 #include "mapped_level.h"
 #include "op_times.h"
@@ -32,13 +33,13 @@ public:
     virtual void head(int first, int n, float* logits) = 0;
 
     // Logits of one token of the last chunk. Returns whether they were written to `logits`; else they wait for `fetch`, and until
-    // the next chunk `likeliest` is the largest (of equals the lowest token).
+    // the next chunk `find_likeliest` gives up to kMostLikely of the likeliest tokens, likeliest first.
     virtual bool last_head(int row, float* logits) {
         head(row, 1, logits);
         return true;
     }
     virtual void fetch(float*) {}
-    virtual int32_t likeliest() { return -1; }
+    virtual void find_likeliest(std::span<LikelyToken>) {}
 
     virtual void time_ops(bool on) = 0;
     virtual OpTimes op_times() const = 0;

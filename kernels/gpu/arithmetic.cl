@@ -50,6 +50,18 @@ INLINE float sum_lanes(LOCAL float* lanes) {
     return lanes[0];
 }
 
+#ifdef SUBGROUPS
+INLINE float largest_of(LOCAL float* shared, float own) {
+    const float within = SUBGROUP_LARGEST(own);
+    BARRIER();
+    if (SUBGROUP_LANE == 0) shared[SUBGROUP] = within;
+    BARRIER();
+    float largest = shared[0];
+    for (int i = 1; i < SUBGROUPS; ++i) largest = fmax(largest, shared[i]);
+    BARRIER();
+    return largest;
+}
+#else
 INLINE float largest_of(LOCAL float* shared, float own) {
     BARRIER();
     shared[LANE] = own;
@@ -62,6 +74,7 @@ INLINE float largest_of(LOCAL float* shared, float own) {
     BARRIER();
     return largest;
 }
+#endif
 
 // 1 / root mean square of n numbers.
 INLINE float inverse_rms(GLOBAL const float* x, int n, float eps, LOCAL float* lanes) {

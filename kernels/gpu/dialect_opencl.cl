@@ -28,6 +28,20 @@ typedef float real;
 // Element i of float16 numbers, widened.
 INLINE float half_at(GLOBAL const ushort* halves, wide i) { return vload_half(i, (GLOBAL const half*)halves); }
 
+// What is behind EDGE_ names is used where the device has the extension, its compiler takes it and the self-test passes with it; what
+// it gives is the same to the bit.
+#ifdef EDGE_SUBGROUPS                   // the largest of a few neighbours, without local memory
+#pragma OPENCL EXTENSION cl_khr_subgroups : enable
+#define SUBGROUP ((int)get_sub_group_id())
+#define SUBGROUPS ((int)get_num_sub_groups())
+#define SUBGROUP_LANE ((int)get_sub_group_local_id())
+#define SUBGROUP_LARGEST(x) sub_group_reduce_max(x)
+#endif
+
+#ifdef EDGE_DOT_PRODUCTS
+INLINE int dot4(uint a, uint b, int sum) { return sum + dot_4x8packed_ss_int(a, b); }
+INLINE int dot4_unsigned(uint a, uint b, int sum) { return sum + dot_4x8packed_us_int(a, b); }
+#else
 // sum + the products of four int8 in the bytes of a and b.
 INLINE int dot4(uint a, uint b, int sum) {
     const int4 products = convert_int4(as_char4(a)) * convert_int4(as_char4(b));
@@ -39,3 +53,4 @@ INLINE int dot4_unsigned(uint a, uint b, int sum) {
     const int4 products = convert_int4(as_uchar4(a)) * convert_int4(as_char4(b));
     return sum + products.x + products.y + products.z + products.w;
 }
+#endif

@@ -106,53 +106,74 @@ KERNEL edge_softcap_rows(GLOBAL float* x, float cap, int n) {
     if (i < n) x[i] = edge_softcap(x[i], cap);
 }
 
-// What both steps of the choice below do: the largest of the group's candidates, of equals the one with the lowest number.
-INLINE void choose(LOCAL float* values, LOCAL int* ids, float value, int id) {
-    values[LANE] = value;
-    ids[LANE] = id;
+// The likeliest tokens: the largest logits, of equals those with the lowest ids. A logit that is no number counts as the least there is.
+#define CHOICES 64
+#define LEAST FLOAT(0xff800000u)  // -infinity
+#define NO_TOKEN 0x7fffffff       // comes behind all tokens
+
+INLINE int is_likelier(float value, int id, float other, int other_id) { return value > other || (value == other && id < other_id); }
+
+// The likeliest of what the work items have, to all of them.
+INLINE void likeliest_of(LOCAL float* values, LOCAL int* ids, float* value, int* id) {
+    values[LANE] = *value;
+    ids[LANE] = *id;
     for (int step = GROUP / 2; step > 0; step /= 2) {
         BARRIER();
-        if (LANE < step) {
-            const float other = values[LANE + step];
-            const int is_better = other > values[LANE] || (other == values[LANE] && ids[LANE + step] < ids[LANE]);
-            if (is_better) {
-                values[LANE] = other;
-                ids[LANE] = ids[LANE + step];
-            }
+        if (LANE < step && is_likelier(values[LANE + step], ids[LANE + step], values[LANE], ids[LANE])) {
+            values[LANE] = values[LANE + step];
+            ids[LANE] = ids[LANE + step];
         }
     }
     BARRIER();
+    *value = values[0];
+    *id = ids[0];
+    BARRIER();
 }
 
-// The likeliest token. Groups: CHOICES; each leaves its best in `best_values` and `best`. A logit that is no number counts as the
-// least there is.
-#define CHOICES 64
-#define LEAST FLOAT(0xff800000u)  // -infinity
-KERNEL edge_choose(GLOBAL const float* logits, int n, GLOBAL float* best_values, GLOBAL int* best) {
+// Groups: CHOICES, each with its share of the logits, of which it leaves the n_best likeliest, likeliest first. `best` holds pairs of
+// a logit's bits and a token.
+KERNEL edge_choose(GLOBAL const float* logits, int n, int n_best, GLOBAL uint* best) {
     SHARED float values[GROUP];
     SHARED int ids[GROUP];
-    float value = LEAST;
-    int id = 0x7fffffff;
-    for (int i = GROUP_X * GROUP + LANE; i < n; i += CHOICES * GROUP) {
-        const float found = logits[i] == logits[i] ? logits[i] : LEAST;
-        if (found > value || (found == value && i < id)) {
-            value = found;
-            id = i;
+    GLOBAL uint* own = best + GROUP_X * n_best * 2;
+    float last = -LEAST;  // what the round before took: this one takes the next behind it
+    int last_id = -1;
+    for (int rank = 0; rank < n_best; ++rank) {
+        float value = LEAST;
+        int id = NO_TOKEN;
+        for (int i = GROUP_X * GROUP + LANE; i < n; i += CHOICES * GROUP) {
+            const float found = logits[i] == logits[i] ? logits[i] : LEAST;
+            if (is_likelier(last, last_id, found, i) && is_likelier(found, i, value, id)) {
+                value = found;
+                id = i;
+            }
+        }
+        likeliest_of(values, ids, &value, &id);
+        if (LANE == 0) {
+            own[2 * rank] = BITS(value);
+            own[2 * rank + 1] = (uint)id;
+        }
+        last = value;
+        last_id = id;
+    }
+}
+
+// One group: the n_best likeliest of all, behind what the groups before left. A work item has the list of one of them.
+KERNEL edge_choose_last(GLOBAL uint* best, int n_best) {
+    SHARED float values[GROUP];
+    SHARED int ids[GROUP];
+    GLOBAL const uint* own = best + LANE * n_best * 2;
+    GLOBAL uint* out = best + CHOICES * n_best * 2;
+    int next = 0;  // of its list
+    for (int rank = 0; rank < n_best; ++rank) {
+        float value = next < n_best ? FLOAT(own[2 * next]) : LEAST;
+        int id = next < n_best ? (int)own[2 * next + 1] : NO_TOKEN;
+        const int own_id = id;
+        likeliest_of(values, ids, &value, &id);
+        if (own_id == id) ++next;
+        if (LANE == 0) {
+            out[2 * rank] = BITS(value);
+            out[2 * rank + 1] = (uint)id;
         }
     }
-    choose(values, ids, value, id);
-    if (LANE == 0) {
-        best_values[GROUP_X] = values[0];
-        best[GROUP_X] = ids[0];
-    }
-}
-
-// One group: the best of the CHOICES to best[0].
-KERNEL edge_choose_last(GLOBAL const float* best_values, GLOBAL int* best) {
-    SHARED float values[GROUP];
-    SHARED int ids[GROUP];
-    const float value = best_values[LANE];
-    const int id = best[LANE];
-    choose(values, ids, value, id);
-    if (LANE == 0) best[0] = ids[0];
 }

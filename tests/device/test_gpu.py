@@ -6,9 +6,11 @@ what one step of int8 codes makes of it: TOLERANCE, as the root mean square of t
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
+import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,7 +26,7 @@ from edgesdk.errors import ArtifactError, EngineError, HashError, MemoryBudgetEr
 from edgesdk.formats.tiles import PANEL_BITS
 
 try:
-    from edgesdk.device import _native, load
+    from edgesdk.device import Model, _native, load
 except ImportError as error:
     pytest.skip(f"the native engine is not built: {error}", allow_module_level=True)
 
@@ -144,11 +146,13 @@ def test_windows_reach_over_blocks_of_keys(kv_bits: int, opencl: None, tmp_path:
 
 
 def test_an_answer_is_the_same_sampled_here_or_there(tiny: Path, opencl: None) -> None:
-    """Greedy tokens come from the device, others from logits that are read back; with logprobs, and after a rewind."""
+    """With few candidates tokens come from the device, else from logits that are read back; logprobs; a rewind."""
     with load(tiny, level=2) as cpu, load(tiny, level=2, backend="opencl") as gpu:
         if not rounds_exactly(tiny):
             pytest.skip("SKIPPED tokens may differ where logits may")
-        for options in ({}, {"temperature": 0.8, "seed": 3}, {"repetition_penalty": 1.3}):
+        few: dict[str, Any] = {"temperature": 0.8, "top_k": 20, "top_p": 0.9, "seed": 5}
+        plain: tuple[dict[str, Any], ...] = ({}, {"temperature": 0.8, "seed": 3}, {"repetition_penalty": 1.3})
+        for options in (*plain, few, {**few, "min_p": 0.1, "temperature": 3.0}, {**few, "repetition_penalty": 1.3}):
             texts = [model.generate("one two", max_tokens=40, **options) for model in (cpu, gpu)]
             assert texts[0] == texts[1]
         answers = []
@@ -161,6 +165,159 @@ def test_an_answer_is_the_same_sampled_here_or_there(tiny: Path, opencl: None) -
                 session.rewind(2)
             answers.append(found)
         assert answers[0] == answers[1]
+
+
+SPLITS: dict[str, dict[str, Any]] = {
+    "prompts on the device": {"backend": "opencl", "decode_backend": "cpu"},
+    "answers on the device": {"backend": "cpu", "decode_backend": "opencl"},
+}
+TALKERS: dict[str, Any] = {
+    "attention": tiny_config(),
+    "windows": tiny_config(norms=("qk_norm",), windows=(70, None, 5), softcap=20.0, n_layers=3),
+    "mixers": tiny_ssm_config(attention=True, biases=True),
+}
+
+
+def talk(model: Model) -> list[Any]:
+    """Logits and tokens of a conversation that goes to and fro between prompts and answers, and is rewound."""
+    session = _native.Session(model._native)
+    tokens = np.random.default_rng(5).integers(0, 300, 150).astype(np.int32)
+    found: list[Any] = []
+    for first, last in ((0, 75), (75, 80), (80, 81), (81, 147)):
+        found.append(session.feed(tokens[first:last], True, True))
+        found += [session.next() for _ in range(7)]
+    session.rewind(90)
+    found.append(session.feed(tokens[:3], True, True))
+    for token in tokens[3:9]:
+        found.append(session.feed(token.reshape(1), False, True))
+    session.rewind(2)
+    found.append(session.feed(tokens[9:12], True, True))
+    return found
+
+
+@pytest.mark.parametrize("kv_bits", [8, 16])
+@pytest.mark.parametrize("talker", TALKERS)
+@pytest.mark.parametrize("split", SPLITS)
+def test_two_backends_talk_like_one(split: str, talker: str, kv_bits: int, opencl: None, tmp_path: Path) -> None:
+    """What one side remembers goes to the other one to the bit, in both directions, at each level."""
+    path = tmp_path / "tiny.edge"
+    write_random_artifact(path, TALKERS[talker], nested_ladder(TALKERS[talker]))
+    exact = rounds_exactly(path)
+    for level in range(3):
+        options: dict[str, Any] = {"level": level, "kv_bits": kv_bits, "chunk": 33, "context": 190}
+        with load(path, **options) as one, load(path, **options, **SPLITS[split]) as two:
+            names = (two.backend.name, two.backend.decode_name)
+            assert names == (SPLITS[split]["backend"], SPLITS[split]["decode_backend"])
+            assert two.backend.device != ""
+            expected, found = talk(one), talk(two)
+            assert len(expected) == len(found) == 4 * 8 + 8
+            for right, given in zip(expected, found, strict=True):
+                if exact:
+                    np.testing.assert_array_equal(given, right)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_two_backends_change_the_level_together(split: str, opencl: None, tiny: Path) -> None:
+    tokens = np.random.default_rng(1).integers(0, 300, 20).astype(np.int32)
+    with load(tiny, level=2, **SPLITS[split]) as model, load(tiny, level=1) as other:
+        session = _native.Session(model._native)
+        session.feed(tokens[:10], False, False)
+        session.next()
+        session.rewind(10)
+        model.set_level(1)
+        found = session.feed(tokens[10:], True, True)
+        if rounds_exactly(tiny):
+            np.testing.assert_array_equal(found, other.logits(tokens.tolist())[10:])
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_the_memory_of_two_backends_is_that_of_both(split: str, opencl: None, tmp_path: Path) -> None:
+    """Caches twice, weights too unless the device reads the CPU's. The side that decodes has rows for one token."""
+    config = tiny_config(d_model=256, n_heads=8, n_kv_heads=4, head_dim=64, width=1024, max_context=2048)
+    path = tmp_path / "large.edge"
+    write_random_artifact(path, config, nested_ladder(config))
+    with load(path, level=1, huge_pages=True) as copied:
+        copied_bytes = copied.estimate(1).mapped_bytes
+    with load(path, level=1) as cpu, load(path, level=1, backend="opencl") as gpu:
+        parts = [cpu.estimate(1), gpu.estimate(1)]
+        is_shared = "PoCL" in gpu.backend.driver
+        before = gpu.backend.device_bytes
+        with load(path, level=1, **SPLITS[split]) as model:
+            both = model.estimate(1)
+            if is_shared:
+                assert copied_bytes < both.mapped_bytes < copied_bytes + 0.1 * parts[1].mapped_bytes
+            else:
+                assert both.mapped_bytes == sum(part.mapped_bytes for part in parts)
+            assert both.kv_bytes == sum(part.kv_bytes for part in parts)
+            assert both.workspace_bytes < sum(part.workspace_bytes for part in parts)
+            session = model.session()
+            held = model.backend.device_bytes - before
+            weights = both.mapped_bytes - copied_bytes if is_shared else parts[1].mapped_bytes
+            assert weights + parts[1].kv_bytes < held < weights + parts[1].total_bytes - parts[1].mapped_bytes
+            if split == "answers on the device":
+                assert held < weights + parts[1].kv_bytes + 0.5 * parts[1].workspace_bytes
+            del session
+        assert gpu.backend.device_bytes == before
+
+
+def test_two_backends_read_the_same_weights(opencl: None, tmp_path: Path) -> None:
+    """On a device that shares memory with the CPU: the process grows by the weights once, at each level."""
+    config = tiny_config(d_model=512, n_heads=8, n_kv_heads=4, head_dim=64, width=4096, n_layers=6)
+    path = tmp_path / "large.edge"
+    write_random_artifact(path, config, nested_ladder(config))
+    split = SPLITS["prompts on the device"]
+    with load(path, level=0, context=64, chunk=1, verify="eager", **split) as model:
+        if "PoCL" not in model.backend.driver:
+            pytest.skip("SKIPPED other drivers do not tell whether they copy")
+        before, smallest = resident_bytes(), model.estimate(0).mapped_bytes
+        for level in (2, 1, 2):
+            model.set_level(level)
+            grown, weights = resident_bytes() - before, model.estimate(level).mapped_bytes - smallest
+            assert weights > 4 << 20
+            assert 0.7 * weights < grown < 1.5 * weights
+            assert model.backend.device_bytes < 0.3 * weights
+        model.trim("critical")
+        assert model.level == 0
+        assert resident_bytes() - before < 0.3 * weights
+        assert model.backend.device_bytes < 0.3 * smallest
+
+
+def resident_bytes() -> int:
+    fields = dict(line.split(":") for line in Path("/proc/self/status").read_text("utf-8").splitlines())
+    return int(fields["RssAnon"].split()[0]) << 10
+
+
+def test_two_backends_that_cannot_be_combined_say_so(tiny: Path, opencl: None) -> None:
+    with pytest.raises(UsageError, match="prompts on cuda and single tokens on opencl") as refused:
+        load(tiny, backend="cuda", decode_backend="opencl")
+    assert "name `cpu`" in str(refused.value.hint)
+    with pytest.raises(UsageError, match="prompts on auto and single tokens on opencl"):
+        load(tiny, backend="auto", decode_backend="opencl")
+    with pytest.raises(UsageError, match="decode_backend is 'auto'"):
+        load(tiny, decode_backend="auto")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="adaptive"):
+        load(tiny, decode_backend="opencl", adaptive=True)
+    with load(tiny, backend="auto", decode_backend="cpu") as model:
+        assert model.backend.decode_name == "cpu"
+    with load(tiny, decode_backend="cpu") as model:
+        assert (model.backend.name, model.backend.decode_name, model.backend.device) == ("cpu", "cpu", "")
+
+
+def test_edge_run_takes_two_backends(tiny: Path, opencl: None, cache: Path) -> None:
+    arguments = ["bench", tiny, "--level", 1, "--prompt-tokens", 9, "--decode-tokens", 3, "--runs", 1]
+    arguments += ["--json", "--no-probe"]
+    rows = []
+    for backends in ([], ["--backend", "opencl", "--decode-backend", "cpu"], ["--decode-backend", "opencl"]):
+        run = edge_run(*arguments, *backends, EDGE_CACHE_DIR=str(cache))
+        assert run.returncode == 0, run.stderr
+        rows.append(json.loads(run.stdout)["levels"][0])
+    names = [(row["backend"], row["decode_backend"]) for row in rows]
+    assert names == [("cpu", "cpu"), ("opencl", "cpu"), ("cpu", "opencl")]
+    if rounds_exactly(tiny):
+        assert len({row["logits_hash"] for row in rows}) == 1
+    wrong = edge_run("generate", tiny, "--prompt", "a", "--decode-backend", "auto")
+    assert wrong.returncode == 2
+    assert "expected cpu, opencl or cuda" in wrong.stderr
 
 
 def test_sessions_in_several_threads_share_the_device(tiny: Path, opencl: None) -> None:
@@ -259,6 +416,51 @@ def test_no_device_is_an_error_with_a_way_out(tiny: Path) -> None:
     assert run.returncode == 1
     assert "hint: " in run.stderr or "no such name" in run.stderr
     assert edge_run("generate", tiny, "--prompt", "a", "--backend", "vulkan").returncode == 2
+
+
+@pytest.mark.parametrize("talker", ["attention", "mixers"])
+def test_operations_are_timed_on_the_device(talker: str, opencl: None, cache: Path, tmp_path: Path) -> None:
+    """The same calls and bytes as on the CPU; times as the queue tells them, which are part of the whole."""
+    path = tmp_path / "tiny.edge"
+    write_random_artifact(path, TALKERS[talker], nested_ladder(TALKERS[talker]))
+    arguments = ["bench", path, "--level", 2, "--prompt-tokens", 40, "--decode-tokens", 8, "--runs", 1, "--ops"]
+    rows: list[dict[str, Any]] = []
+    for backends in ([], ["--backend", "opencl"], ["--backend", "opencl", "--decode-backend", "cpu"]):
+        run = edge_run(*arguments, "--json", "--no-probe", "--threads", 1, *backends, EDGE_CACHE_DIR=str(cache))
+        assert run.returncode == 0, run.stderr
+        rows.append(json.loads(run.stdout)["levels"][0]["ops"])
+    for row in rows:
+        for phase in ("prefill", "decode"):
+            assert 0 < sum(op["seconds"] for op in row[phase]["ops"]) <= row[phase]["seconds"]
+    cpu, gpu, both = ({op["op"]: op for op in row["prefill"]["ops"]} for row in rows)
+    assert cpu.keys() == gpu.keys() == both.keys()
+    for name, op in cpu.items():
+        assert (gpu[name]["calls"], gpu[name]["bytes"]) == (op["calls"], op["bytes"])
+        assert (both[name]["calls"], both[name]["bytes"]) == (op["calls"], op["bytes"])
+        assert (gpu[name]["seconds"] > 0) == (op["calls"] > 0)
+    decode = [{op["op"]: op["calls"] for op in row["decode"]["ops"]} for row in rows]
+    assert decode[2] == decode[0]
+    assert decode[1]["store"] == decode[1]["attention"] == decode[0]["attention"]  # the CPU stores and attends at once
+
+
+@pytest.mark.skipif(shutil.which("clang") is None, reason="SKIPPED clang is not installed (apt-get install clang)")
+@pytest.mark.parametrize("language", ["CL2.0", "CL3.0"])
+def test_the_kernels_compile_with_extensions(language: str, tmp_path: Path) -> None:
+    """By a compiler that declares them; no device here has one. The code behind them is in the result."""
+    names = ("dialect_opencl", "arithmetic", "weights", "rows", "attention", "mixer")
+    kernels = Path(__file__).parents[2] / "kernels" / "gpu"
+    source = tmp_path / "kernels.cl"
+    source.write_text("".join((kernels / f"{name}.cl").read_text("utf-8") for name in names), "utf-8")
+    command = ["clang", "-x", "cl", f"-cl-std={language}", "-target", "spir64", "-Xclang", "-finclude-default-header"]
+    command += ["-Wall", "-Werror", "-Wno-unused-function", "-O1", "-S", "-emit-llvm", "-o", "-", str(source)]
+    for options, built_in in (
+        ([], []),
+        (["-DEDGE_DOT_PRODUCTS"], ["dot_4x8packed_ss_int", "dot_4x8packed_us_int"]),
+        (["-DEDGE_SUBGROUPS"], ["sub_group_reduce_max"]),
+    ):
+        run = subprocess.run([*command, *options], capture_output=True, text=True, timeout=120)
+        assert run.returncode == 0, run.stderr
+        assert set(re.findall(r"dot_4x8packed_\w\w_int|sub_group_reduce_max", run.stdout)) == set(built_in)
 
 
 OCLGRIND = Path("/usr/lib/oclgrind/liboclgrind-rt-icd.so")

@@ -41,7 +41,8 @@ constexpr Fault kFaults[] = {
     {"edge_conv", "own[(wide)i * n_rows] = window[i]", "own[(wide)i * n_rows] = window[0]"},
     {"edge_scan", "b + n_groups * n_states", "b + n_states"},
     {"edge_gate", "own[i] * inverse * vectors[gain + first + i]", "own[i] * inverse * vectors[gain + i]"},
-    {"edge_choose", "ids[LANE + step] < ids[LANE]", "ids[LANE + step] > ids[LANE]"},
+    {"edge_choose", "value == other && id < other_id", "value == other && id > other_id"},
+    {"edge_choose", "if (own_id == id) ++next", "if (own_id == id) next += 2"},
 };
 
 void test_faults() {
@@ -82,7 +83,7 @@ struct Close {
 using ModelHandle = std::unique_ptr<edge_model, Close>;
 using SessionHandle = std::unique_ptr<edge_session, Close>;
 
-ModelHandle load(const std::string& path, int32_t level, int32_t kv_bits, edge_backend backend) {
+edge_load_options options_of(int32_t level, int32_t kv_bits, edge_backend backend) {
     edge_load_options options{};
     options.struct_size = sizeof options;
     options.choose = 3;
@@ -91,6 +92,11 @@ ModelHandle load(const std::string& path, int32_t level, int32_t kv_bits, edge_b
     options.kv_bits = kv_bits;
     options.chunk_tokens = 40;
     options.backend = backend;
+    return options;
+}
+
+ModelHandle load(const std::string& path, int32_t level, int32_t kv_bits, edge_backend backend) {
+    const edge_load_options options = options_of(level, kv_bits, backend);
     edge_model* model = nullptr;
     check(edge_model_load(path.c_str(), &options, &model) == EDGE_OK, edge_last_error());
     return ModelHandle(model);
@@ -150,12 +156,216 @@ void test_cycles(const std::string& path, edge_backend backend) {
     for (int i = 0; i < 5; ++i) logits_of(load(path, 0, 8, backend));
 }
 
+// Five tokens, and what came back from the device per token.
+struct Sampled {
+    std::vector<int32_t> tokens;
+    uint64_t n_bytes;
+};
+Sampled sample(const ModelHandle& model, const edge_sampling& sampling, const edge::gpu::Device& device) {
+    constexpr int kSampled = 5;
+    edge_session* session = nullptr;
+    check(edge_session_open(model.get(), &session) == EDGE_OK, edge_last_error());
+    const SessionHandle handle(session);
+    check(edge_session_set_sampling(session, &sampling) == EDGE_OK, edge_last_error());
+    const int32_t prompt[] = {1, 5, 9, 13};
+    check(edge_session_feed(session, prompt, 4, 0, nullptr) == EDGE_OK, edge_last_error());
+    const uint64_t before = device.read_bytes();
+    Sampled found;
+    for (int i = 0; i < kSampled; ++i) {
+        check(edge_session_next(session, &found.tokens.emplace_back()) == EDGE_OK, edge_last_error());
+    }
+    found.n_bytes = (device.read_bytes() - before) / kSampled;
+    return found;
+}
+
+// Only as many of the likeliest tokens as a sampler needs are read back, and it takes what it takes of all logits.
+void test_sampling(const std::string& path, edge_backend backend) {
+    struct Case {
+        edge_sampling sampling;
+        uint64_t n_bytes;  // of a token
+    };
+    constexpr size_t kSize = sizeof(edge_sampling);
+    constexpr uint64_t kAll = edge_test::kVocab * sizeof(float), kOne = 2 * sizeof(float);
+    const Case cases[] = {
+        {{kSize, 0.0f, 0, 0, 0, 0, 7}, kOne},
+        {{kSize, 0.8f, 1, 0, 0, 0, 7}, kOne},
+        {{kSize, 5.0f, 5, 0, 0, 0, 7}, 5 * kOne},
+        {{kSize, 5.0f, 40, 0.9f, 0.01f, 0, 7}, 40 * kOne},
+        {{kSize, 9.0f, 64, 0.99f, 0, 0, 7}, 64 * kOne},
+        {{kSize, 9.0f, 65, 0.99f, 0, 0, 7}, kAll},
+        {{kSize, 9.0f, edge_test::kVocab, 0, 0, 0, 7}, kAll},
+        {{kSize, 9.0f, 0, 0.9f, 0, 0, 7}, kAll},
+        {{kSize, 9.0f, 5, 0, 0, 1.2f, 7}, kAll},
+        {{kSize, 0.0f, 0, 0, 0, 1.2f, 7}, kAll},
+    };
+    const auto device = open_device(backend, false);
+    const ModelHandle here = load(path, 1, 8, EDGE_BACKEND_CPU), there = load(path, 1, 8, backend);
+    const bool is_exact = contains(device->info().driver, "PoCL") || backend == EDGE_BACKEND_CUDA;
+    for (const Case& c : cases) {
+        const std::string name = "top_k " + std::to_string(c.sampling.top_k) + " at temperature " + std::to_string(c.sampling.temperature);
+        const Sampled expected = sample(here, c.sampling, *device), found = sample(there, c.sampling, *device);
+        check(!is_exact || found.tokens == expected.tokens, name + ": other tokens than the CPU's");
+        check(expected.n_bytes == 0 && found.n_bytes == c.n_bytes, name + ": " + std::to_string(found.n_bytes) + " bytes were read back");
+    }
+}
+
+// What the extensions give, written out in OpenCL C 1.2. A subgroup is one work item.
+constexpr char kFirstLine[] = "#pragma OPENCL FP_CONTRACT OFF";
+const std::string kExtensions = R"(
+static int four(int4 a, int4 b) { const int4 x = a * b; return x.x + x.y + x.z + x.w; }
+static int dot_4x8packed_ss_int(uint a, uint b) { return four(convert_int4(as_char4(a)), convert_int4(as_char4(b))); }
+static int dot_4x8packed_us_int(uint a, uint b) { return four(convert_int4(as_uchar4(a)), convert_int4(as_char4(b))); }
+static uint get_sub_group_id(void) { return get_local_id(0); }
+static uint get_num_sub_groups(void) { return 64; }
+static uint get_sub_group_local_id(void) { return 0; }
+static float sub_group_reduce_max(float x) { return x; }
+)";
+
+std::string with_text(std::string text, const std::string& from, const std::string& to) {
+    const size_t at = text.find(from);
+    check(at != std::string::npos, "the text contains `" + from + "`");
+    return text.replace(at, from.size(), to);
+}
+
+// A device that has extensions gives the same bits with them. One whose compiler does not know what the driver promises, or that
+// computes wrongly with it, does without.
+void test_extensions(const std::string& path) {
+    const std::vector<float> plain = logits_of(load(path, 2, 8, EDGE_BACKEND_OPENCL));
+    const std::string both = "cl_khr_subgroups cl_khr_integer_dot_product", first = std::string(kFirstLine) + kExtensions;
+    const auto opened = [&](const std::string& names, const std::string& text, const std::string& used, const std::string& name) {
+        edge::gpu::set_extensions(names);
+        edge::gpu::set_source_fault(kFirstLine, text, "edge_attention_q8");  // which makes use of all of them
+        const auto device = open_device(EDGE_BACKEND_OPENCL, false);
+        const size_t at = device->info().driver.find(", cl_khr");
+        const std::string found = at == std::string::npos ? "" : device->info().driver.substr(at);
+        check(found == used && device->info().uses_extensions == !used.empty(), name + ": uses `" + found + "`");
+        check(logits_of(load(path, 2, 8, EDGE_BACKEND_OPENCL)) == plain, name + ": other logits");
+    };
+    const std::string dot = ", cl_khr_integer_dot_product", subgroups = ", cl_khr_subgroups";
+    opened("cl_khr_fp16 cl_khr_subgroups_other", first, "", "none of them");
+    opened(both, first, dot + subgroups, "both");
+    opened("cl_khr_subgroups", first, subgroups, "subgroups");
+    opened("cl_khr_integer_dot_product", first, dot, "dot products");
+    opened(both, with_text(first, "sub_group_reduce_max(float x)", "other(float x)"), dot, "a compiler that knows one");
+    opened(both, kFirstLine, "", "a compiler that knows none");
+    opened(both, with_text(first, "return x;", "return x * 0.5f;"), "", "a largest number that is not");
+    opened(both, with_text(first, "as_uchar4(a)", "as_char4(a)"), "", "a sign that should not be");
+    edge::gpu::set_extensions("");
+    edge::gpu::set_source_fault("", "", "");
+}
+
+// Loads and opens a session; what was there is closed again. The status of what failed first.
+edge_status try_session(const std::string& path, const edge_load_options& options, std::string& backend, std::string& message) {
+    edge_model* model = nullptr;
+    edge_session* session = nullptr;
+    edge_status status = edge_model_load(path.c_str(), &options, &model);
+    const ModelHandle model_handle(model);
+    if (status == EDGE_OK) status = edge_session_open(model, &session);
+    const SessionHandle session_handle(session);
+    message = edge_last_error();
+    if (status != EDGE_OK) return status;
+    edge_backend_info info{};
+    info.struct_size = sizeof info;
+    check(edge_model_backend(model, &info) == EDGE_OK, edge_last_error());
+    backend = info.name;
+    message = info.reason;
+    return status;
+}
+
+// A GPU of which it is known beforehand that it has too little memory.
+void test_small_device(const std::string& path) {
+    edge::gpu::set_memory_of_gpus(10'000);
+    std::string backend, message;
+    edge_load_options options = options_of(2, 8, EDGE_BACKEND_OPENCL);
+    check(try_session(path, options, backend, message) == EDGE_OUT_OF_MEMORY, "by name, at a level: " + message);
+    for (const char* part : {"at level 2 with context 128", "there are 10000 bytes", "hint: choose a smaller level"}) {
+        check(contains(message, part), std::string(part) + " in: " + message);
+    }
+    options.choose = 0;
+    check(try_session(path, options, backend, message) == EDGE_OUT_OF_MEMORY, "by name, at any level: " + message);
+    check(contains(message, "bytes are missing") && contains(message, "has 10000 bytes"), message);
+    for (const int32_t choose : {0, 3}) {
+        options.choose = choose;
+        options.backend = EDGE_BACKEND_AUTO;
+        check(try_session(path, options, backend, message) == EDGE_OK && backend == "cpu", "auto falls back to the CPU: " + message);
+        check(contains(message, "opencl: ") && contains(message, "needs"), "why there is no GPU: " + message);
+    }
+    edge::gpu::set_memory_of_gpus(0);
+}
+
+// A driver that promised enough memory runs out of it at any allocation, of weights or of a session.
+void test_exhausted_device(const std::string& path) {
+    edge::gpu::set_memory_of_gpus(1 << 30);
+    const auto device = open_device(EDGE_BACKEND_OPENCL, true);
+    check(device->info().is_gpu, "it counts as a GPU");
+    std::string backend, message;
+    edge_memory memory{};
+    memory.struct_size = sizeof memory;
+    check(edge_model_estimate(load(path, 2, 8, EDGE_BACKEND_OPENCL).get(), 2, 0, 0, &memory) == EDGE_OK, edge_last_error());
+    bool fits = false;
+    int n_failed = 0, n_fell_back = 0;
+    for (uint64_t limit = 1; !fits; limit += memory.total_bytes / 40) {
+        edge::gpu::set_memory_of_gpus(limit);
+        const edge_status status = try_session(path, options_of(2, 8, EDGE_BACKEND_OPENCL), backend, message);
+        fits = status == EDGE_OK;
+        if (!fits) ++n_failed;
+        check(fits || (status == EDGE_OUT_OF_MEMORY && contains(message, "left, beside") && contains(message, "hint: ")), message);
+        check(device->allocated_bytes() == 0, "a failed load gives everything back");
+        const edge_status automatic = try_session(path, options_of(2, 8, EDGE_BACKEND_AUTO), backend, message);
+        if (automatic == EDGE_OK && backend == "cpu") ++n_fell_back;
+        check(automatic == EDGE_OK || contains(message, "left, beside"), "auto: " + message);
+        check(device->allocated_bytes() == 0, "auto gives everything back");
+    }
+    check(n_failed > 20 && n_fell_back > 2 && n_fell_back <= n_failed,
+          std::to_string(n_failed) + " failed, " + std::to_string(n_fell_back) + " fell back");
+    edge::gpu::set_memory_of_gpus(0);
+}
+
+// Prompts on one side, single tokens on the other: with weights that both read where they lie, and on a device with memory of its own.
+void test_two_backends(const std::string& path) {
+    const std::vector<float> expected = logits_of(load(path, 2, 8, EDGE_BACKEND_CPU));
+    for (const uint64_t memory_of_its_own : {uint64_t{0}, uint64_t{1} << 30}) {
+        edge::gpu::set_memory_of_gpus(memory_of_its_own);
+        const auto device = open_device(EDGE_BACKEND_OPENCL, false);
+        const bool is_shared = device->info().shares_memory && edge::gpu::can_share_pages(*device);
+        check(is_shared == (memory_of_its_own == 0), "PoCL shares memory, a GPU with its own does not");
+        for (const bool prompts : {true, false}) {
+            const std::string name = std::string(prompts ? "prompts" : "tokens") + (is_shared ? ", shared" : ", apart");
+            edge_load_options options = options_of(2, 8, prompts ? EDGE_BACKEND_OPENCL : EDGE_BACKEND_CPU);
+            options.decode_backend = prompts ? EDGE_DECODE_CPU : EDGE_DECODE_OPENCL;
+            edge_model* raw = nullptr;
+            check(edge_model_load(path.c_str(), &options, &raw) == EDGE_OK, edge_last_error());
+            const ModelHandle model(raw);
+            edge_memory both{}, alone{};
+            both.struct_size = alone.struct_size = sizeof both;
+            check(edge_model_estimate(raw, 2, 0, 0, &both) == EDGE_OK, edge_last_error());
+            check(edge_model_estimate(load(path, 2, 8, EDGE_BACKEND_OPENCL).get(), 2, 0, 0, &alone) == EDGE_OK, edge_last_error());
+            const uint64_t held = device->allocated_bytes();
+            check(is_shared ? held < alone.mapped_bytes / 2 : held == alone.mapped_bytes,
+                  name + ": " + std::to_string(held) + " bytes there");
+            check(both.mapped_bytes > alone.mapped_bytes, name + ": its estimate has both sides");
+            check(logits_of(model) == expected, name + ": other logits");
+        }
+        check(device->allocated_bytes() == 0, "both directions gave their memory back");
+    }
+    std::string backend, message;
+    edge_load_options options = options_of(0, 8, EDGE_BACKEND_CPU);
+    options.choose = 0;
+    options.decode_backend = EDGE_DECODE_OPENCL;
+    check(try_session(path, options, backend, message) == EDGE_OK && backend == "cpu", "chosen by both memories: " + message);
+    edge::gpu::set_memory_of_gpus(10'000);
+    check(try_session(path, options, backend, message) == EDGE_OUT_OF_MEMORY, "the device's is too small: " + message);
+    check(contains(message, "has 10000 bytes"), message);
+    edge::gpu::set_memory_of_gpus(0);
+}
+
 // Where there is an NVIDIA GPU, and nvcc built the kernels, they must pass; elsewhere the refusal says why.
 void test_cuda(const std::string& path) {
     std::string message;
     const edge_status status = status_of([] { open_device(EDGE_BACKEND_CUDA, true); }, &message);
     if (status == EDGE_OK) {
         test_logits(path, EDGE_BACKEND_CUDA);
+        test_sampling(path, EDGE_BACKEND_CUDA);
         test_cycles(path, EDGE_BACKEND_CUDA);
         return;
     }
@@ -173,7 +383,12 @@ void test_opencl(const std::string& path) {
         test_memory();
         test_faults();
         test_logits(path, EDGE_BACKEND_OPENCL);
+        test_sampling(path, EDGE_BACKEND_OPENCL);
+        test_extensions(path);
         test_cycles(path, EDGE_BACKEND_OPENCL);
+        test_small_device(path);
+        test_exhausted_device(path);
+        test_two_backends(path);
         return;
     }
     check(contains(message, "hint: "), "a machine without OpenCL says what to do: " + message);

@@ -1,7 +1,9 @@
 // The sampler: each filter on hand-made logits, the draw against exact probabilities, the generator against known values.
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <map>
+#include <span>
 #include <vector>
 
 #include "engine_check.h"
@@ -132,6 +134,27 @@ void test_arguments() {
     }
 }
 
+// Where as many of the likeliest tokens are there as it needs, it draws what it draws from all logits.
+void test_likeliest() {
+    std::vector<float> logits;
+    for (int i = 0; i < 200; ++i) logits.push_back(static_cast<float>(i * 37 % 101) * 0.05f);  // each but one stands about twice
+    Fixture all(logits), few(logits);
+    std::vector<LikelyToken> sorted;
+    for (int32_t i = 0; i < all.size(); ++i) sorted.push_back({logits[static_cast<size_t>(i)], i});
+    std::stable_sort(sorted.begin(), sorted.end(), [](const LikelyToken& a, const LikelyToken& b) { return a.logit > b.logit; });
+    for (const edge_sampling& given : {sampling(0), sampling(2, 7), sampling(5, 40, 0.8f), sampling(5, 199, 0.9f, 0.2f)}) {
+        all.set(given);
+        few.set(given);
+        const auto n = static_cast<size_t>(few.sampler.n_needed());
+        check(n == static_cast<size_t>(given.temperature == 0 ? 1 : given.top_k), "as many as top_k");
+        for (int i = 0; i < 50; ++i) check(few.sampler.sample(std::span(sorted).first(n)) == all.sample(), "the same draw");
+    }
+    for (const edge_sampling& given : {sampling(1), sampling(1, 200), sampling(1, 7, 0, 0, 1.1f), sampling(0, 0, 0, 0, 1.1f)}) {
+        few.set(given);
+        check(few.sampler.n_needed() == 0, "all logits are needed");
+    }
+}
+
 }  // namespace
 
 int main() {
@@ -140,6 +163,7 @@ int main() {
     test_logprobs();
     test_draws();
     test_seed();
+    test_likeliest();
     test_arguments();
     return finish();
 }

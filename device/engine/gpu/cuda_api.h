@@ -12,9 +12,11 @@ using Context = struct OpaqueContext*;
 using Module = struct OpaqueModule*;
 using Function = struct OpaqueFunction*;
 using Stream = struct OpaqueStream*;
+using Event = struct OpaqueEvent*;
 using Pointer = unsigned long long;  // to memory of the device
 
 inline constexpr Status kSuccess = 0, kOutOfMemory = 2;
+inline constexpr unsigned kMapToDevice = 2, kReadOnly = 8;  // of registered memory
 inline constexpr int kIntegrated = 18;  // attribute: it shares memory with the host
 
 // EDGE_CUDA_FUNCTION(name, symbol, parameters)
@@ -36,8 +38,17 @@ inline constexpr int kIntegrated = 18;  // attribute: it shares memory with the 
     EDGE_CUDA_FUNCTION(ModuleGetFunction, "cuModuleGetFunction", (Function*, Module, const char*))                               \
     EDGE_CUDA_FUNCTION(LaunchKernel, "cuLaunchKernel", (Function, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned,    \
                                                        unsigned, Stream, void**, void**))                                        \
+    EDGE_CUDA_FUNCTION(EventCreate, "cuEventCreate", (Event*, unsigned))                                                         \
+    EDGE_CUDA_FUNCTION(EventRecord, "cuEventRecord", (Event, Stream))                                                            \
+    EDGE_CUDA_FUNCTION(EventSynchronize, "cuEventSynchronize", (Event))                                                          \
+    EDGE_CUDA_FUNCTION(EventElapsedTime, "cuEventElapsedTime", (float*, Event, Event))                                           \
+    EDGE_CUDA_FUNCTION(EventDestroy, "cuEventDestroy_v2", (Event))                                                               \
     EDGE_CUDA_FUNCTION(MemAlloc, "cuMemAlloc_v2", (Pointer*, size_t))                                                            \
     EDGE_CUDA_FUNCTION(MemFree, "cuMemFree_v2", (Pointer))                                                                       \
+    EDGE_CUDA_FUNCTION(HostRegister, "cuMemHostRegister_v2", (void*, size_t, unsigned))                                          \
+    EDGE_CUDA_FUNCTION(HostGetPointer, "cuMemHostGetDevicePointer_v2", (Pointer*, void*, unsigned))                              \
+    EDGE_CUDA_FUNCTION(HostUnregister, "cuMemHostUnregister", (void*))                                                           \
+    EDGE_CUDA_FUNCTION(Synchronize, "cuCtxSynchronize", (void))                                                                  \
     EDGE_CUDA_FUNCTION(CopyToDevice, "cuMemcpyHtoD_v2", (Pointer, const void*, size_t))                                          \
     EDGE_CUDA_FUNCTION(CopyFromDevice, "cuMemcpyDtoH_v2", (void*, Pointer, size_t))
 

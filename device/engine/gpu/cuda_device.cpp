@@ -48,6 +48,14 @@ public:
               kKernelNames[static_cast<size_t>(kernel)]);
     }
 
+    std::unique_ptr<KernelTime> launch_timed(Kernel kernel, int64_t x, int64_t y, std::initializer_list<Argument> arguments) override {
+        auto time = std::make_unique<CudaTime>(*this);
+        time->begin();
+        launch(kernel, x, y, arguments);
+        time->end();
+        return time;
+    }
+
     const std::string& program_key() const override { return program_key_; }
     int32_t n_compiled() const override { return 0; }  // the build did, or the driver, which keeps what it makes of PTX
 
@@ -65,6 +73,39 @@ private:
 
     private:
         const cuda::Api& api_;
+    };
+
+    // Between two events around the kernel. (Kernels of other threads that come between them count, too.)
+    class CudaTime final : public KernelTime {
+    public:
+        explicit CudaTime(const CudaDevice& device) : device_(device) {
+            const Current current(device_);
+            for (cuda::Event& event : events_) check(device_.api_.EventCreate(&event, 0), "cuEventCreate");
+        }
+        ~CudaTime() override {
+            if (device_.api_.ContextPush(device_.context_) != cuda::kSuccess) return;
+            cuda::Context gone;
+            for (const cuda::Event event : events_) device_.api_.EventDestroy(event);
+            device_.api_.ContextPop(&gone);
+        }
+        void begin() { record(events_[0]); }
+        void end() { record(events_[1]); }
+        uint64_t nanoseconds() override {
+            const Current current(device_);
+            float milliseconds = 0;
+            check(device_.api_.EventSynchronize(events_[1]), "cuEventSynchronize");
+            check(device_.api_.EventElapsedTime(&milliseconds, events_[0], events_[1]), "cuEventElapsedTime");
+            return static_cast<uint64_t>(milliseconds * 1e6f);
+        }
+
+    private:
+        void record(cuda::Event event) {
+            const Current current(device_);
+            check(device_.api_.EventRecord(event, nullptr), "cuEventRecord");
+        }
+
+        const CudaDevice& device_;
+        cuda::Event events_[2] = {};
     };
 
     static void check(Status status, const char* what) {
@@ -136,6 +177,26 @@ private:
         if (api_.ContextPush(context_) != cuda::kSuccess) return;
         cuda::Context gone;
         api_.MemFree(pointer_of(handle));
+        api_.ContextPop(&gone);
+    }
+
+    void* share(const void* pages, uint64_t n_bytes) override {
+        const Current current(*this);
+        void* own = const_cast<void*>(pages);  // read-only
+        cuda::Pointer pointer = 0;
+        if (api_.HostRegister(own, static_cast<size_t>(n_bytes), cuda::kMapToDevice | cuda::kReadOnly) != cuda::kSuccess) return nullptr;
+        if (api_.HostGetPointer(&pointer, own, 0) != cuda::kSuccess) {
+            api_.HostUnregister(own);
+            return nullptr;
+        }
+        return reinterpret_cast<void*>(static_cast<uintptr_t>(pointer));
+    }
+
+    void unshare(void*, const void* pages) noexcept override {
+        if (api_.ContextPush(context_) != cuda::kSuccess) return;
+        cuda::Context gone;
+        api_.Synchronize();
+        api_.HostUnregister(const_cast<void*>(pages));
         api_.ContextPop(&gone);
     }
 

@@ -1,8 +1,12 @@
 #include "device.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
+#include <cstring>
 #include <mutex>
 #include <utility>
+#include <vector>
 
 #include "bytes.h"
 #include "cuda_device.h"
@@ -25,8 +29,22 @@ Buffer::Buffer(Device& device, uint64_t n_bytes) : n_bytes_(gpu::buffer_bytes(n_
     device.allocated_bytes_ += n_bytes_;
 }
 
+Buffer Buffer::shared(Device& device, const void* pages, uint64_t n_bytes) {
+    Buffer buffer;
+    if (n_bytes <= device.info().buffer_bytes) buffer.handle_ = device.share(pages, n_bytes);
+    if (!buffer.handle_) {
+        throw Error{EDGE_OUT_OF_MEMORY, device.info().name + " does not share " + mebibytes(n_bytes) +
+                                            " of weights with the CPU\nhint: choose a smaller level, or use one backend for all"};
+    }
+    buffer.device_ = &device;
+    buffer.n_bytes_ = n_bytes;
+    buffer.pages_ = pages;
+    return buffer;
+}
+
 void Buffer::clear() noexcept {
     if (!device_) return;
+    if (pages_) return device_->unshare(handle_, pages_);
     device_->release(handle_);
     device_->allocated_bytes_ -= n_bytes_;
 }
@@ -35,6 +53,7 @@ void Buffer::swap(Buffer& other) noexcept {
     std::swap(device_, other.device_);
     std::swap(handle_, other.handle_);
     std::swap(n_bytes_, other.n_bytes_);
+    std::swap(pages_, other.pages_);
 }
 
 void Buffer::write(uint64_t at, const void* from, uint64_t n_bytes) const {
@@ -42,14 +61,27 @@ void Buffer::write(uint64_t at, const void* from, uint64_t n_bytes) const {
 }
 
 void Buffer::read(uint64_t at, void* to, uint64_t n_bytes) const {
-    if (n_bytes > 0) device_->read(handle_, at, to, n_bytes);
+    if (n_bytes == 0) return;
+    device_->read(handle_, at, to, n_bytes);
+    device_->read_bytes_ += n_bytes;
 }
 
 namespace {
 
+#ifdef EDGE_FAULTS
+std::atomic<uint64_t> limit{0};
+std::string extensions;
+#endif
+
 std::shared_ptr<Device> open_tested(edge_backend backend, bool only_gpu) {
-    std::shared_ptr<Device> device = backend == EDGE_BACKEND_CUDA ? open_cuda() : open_opencl(only_gpu);
-    require_self_test(*device);
+    std::shared_ptr<Device> device = backend == EDGE_BACKEND_CUDA ? open_cuda() : open_opencl(only_gpu, false);
+    try {
+        require_self_test(*device);
+    } catch (const Error&) {
+        if (!device->info().uses_extensions) throw;
+        device = open_opencl(only_gpu, true);
+        require_self_test(*device);
+    }
     return device;
 }
 
@@ -65,6 +97,33 @@ std::shared_ptr<Device> open_device(edge_backend backend, bool only_gpu) {
     device = open_tested(backend, only_gpu);
     known = device;
     return device;
+}
+
+#ifdef EDGE_FAULTS
+void set_memory_of_gpus(uint64_t n_bytes) { limit = n_bytes; }
+uint64_t memory_of_gpus() { return limit; }
+void set_extensions(const std::string& names) { extensions = names; }
+const std::string& extensions_of_gpus() { return extensions; }
+#endif
+
+bool can_share_pages(Device& device) {
+    constexpr size_t kBytes = 64 << 10;
+    if (!device.info().shares_memory) return false;
+    void* pages = mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (pages == MAP_FAILED) return false;
+    std::memset(pages, 'e', kBytes);
+    mprotect(pages, kBytes, PROT_READ);
+    bool is_same = false;
+    try {
+        const Buffer buffer = Buffer::shared(device, pages, kBytes);
+        std::vector<char> found(kBytes);
+        buffer.read(0, found.data(), kBytes);
+        is_same = std::memcmp(found.data(), pages, kBytes) == 0;
+    } catch (const Error&) {
+        is_same = false;
+    }
+    munmap(pages, kBytes);
+    return is_same;
 }
 
 const char* backend_name(edge_backend backend) {

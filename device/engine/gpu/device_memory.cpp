@@ -29,8 +29,7 @@ std::vector<uint64_t> row_sizes(const MemoryShape& shape, int64_t n_angles) {
             rows(shape.group_stride),
             keeps_scores ? static_cast<uint64_t>(shape.n_heads * shape.capacity) * kScoreTokens * 4 : 0,
             static_cast<uint64_t>(shape.vocab_size) * std::min(kLogitRows, shape.n) * 4,
-            kChoices * 4,
-            kChoices * 4};
+            (kChoices + 1) * kMostLikely * sizeof(LikelyToken)};
 }
 
 }  // namespace
@@ -96,7 +95,7 @@ DeviceMemory::DeviceMemory(Device& device, const Weights& weights, const MemoryS
     const std::vector<uint64_t> sizes = row_sizes(shape, n_angles);
     size_t i = 0;
     for (Buffer* buffer : {&tokens, &angles, &x, &y, &rows, &queries, &heads, &mixed, &steps, &codes,
-                           &scales, &scores, &logits, &best_values, &best}) {
+                           &scales, &scores, &logits, &best}) {
         *buffer = Buffer(device, sizes[i++]);
     }
 }
@@ -104,16 +103,20 @@ DeviceMemory::DeviceMemory(Device& device, const Weights& weights, const MemoryS
 // Of angles as many as the longest head has pairs: heads of one model turn at the same frequencies.
 MemoryBytes memory_bytes(const Artifact& artifact, const Weights& weights, const Demand& demand) {
     const MemoryShape shape(weights, demand);
-    MemoryBytes bytes{0, 0};
+    MemoryBytes bytes{0, 0, 0};
+    const auto add = [&bytes](uint64_t& sum, uint64_t n_bytes) {
+        const uint64_t own = buffer_bytes(n_bytes);
+        sum = add_bytes(sum, own);
+        bytes.largest = std::max(bytes.largest, own);
+    };
     int64_t n_angles = 0;
     for (const Block& block : weights.blocks) {
-        const uint64_t cache = shape.cache_bytes(block);
-        if (cache > 0) bytes.cache = add_bytes(bytes.cache, buffer_bytes(cache));
+        if (const uint64_t cache = shape.cache_bytes(block); cache > 0) add(bytes.cache, cache);
     }
     for (const BlockSpec& block : artifact.model.blocks) {
         if (block.kind == BlockKind::attention) n_angles = std::max<int64_t>(n_angles, block.axes[0].size / 2);
     }
-    for (const uint64_t size : row_sizes(shape, n_angles)) bytes.rows = add_bytes(bytes.rows, buffer_bytes(size));
+    for (const uint64_t size : row_sizes(shape, n_angles)) add(bytes.rows, size);
     return bytes;
 }
 

@@ -5,6 +5,7 @@
 
 #include "artifact.h"
 #include "device.h"
+#include "sampler.h"
 #include "select.h"
 #include "weights.h"
 
@@ -12,7 +13,7 @@ namespace edge::gpu {
 
 inline constexpr int kLogitRows = 8;    // of logits that are computed together where all of a prompt are wanted
 inline constexpr int kScoreTokens = 4;  // whose scores a float16 cache keeps at a time
-inline constexpr int kChoices = 64;     // candidates for the likeliest token (kernels/gpu/rows.cl)
+inline constexpr int kChoices = 64;     // lists of candidates for the likeliest tokens (kernels/gpu/rows.cl)
 
 // Row lengths and counts; known from the shapes alone.
 struct MemoryShape {
@@ -45,11 +46,12 @@ struct DeviceMemory {
     Buffer codes, scales;        // (n, stride) int8, (n, group_stride) float
     Buffer scores;               // (kScoreTokens, heads, capacity), with a float16 cache
     Buffer logits;               // (kLogitRows, vocab_size)
-    Buffer best_values, best;    // (kChoices)
+    Buffer best;                 // (kChoices + 1, kMostLikely) LikelyToken, the last row of all
 };
 
 struct MemoryBytes {
     uint64_t cache, rows;
+    uint64_t largest;  // of the buffers
 };
 MemoryBytes memory_bytes(const Artifact& artifact, const Weights& weights, const Demand& demand);
 

@@ -61,7 +61,7 @@ DeviceBlock upload_block(Upload& upload, const Block& block, int32_t d_model, st
 // The same sums, by the header.
 class Count {
 public:
-    Count(const Artifact& artifact, int level) : artifact_(artifact), level_(level) {}
+    Count(const Artifact& artifact, int level, bool shared) : artifact_(artifact), level_(level), shared_(shared) {}
 
     void panels(const std::vector<PanelPiece>& pieces) {
         for (const PanelPiece& piece : pieces) {
@@ -79,7 +79,7 @@ public:
     }
     void pairs(int64_t n) { n_places_ += static_cast<uint64_t>(n); }
     void end_buffer() {
-        total_ += buffer_bytes(panel_bytes_);
+        if (!shared_) total_ += buffer_bytes(panel_bytes_);
         panel_bytes_ = 0;
     }
     uint64_t total() const {
@@ -92,26 +92,29 @@ private:
 
     const Artifact& artifact_;
     int level_;
+    bool shared_;
     uint64_t total_ = 0, panel_bytes_ = 0, n_tiles_ = 0, n_floats_ = 0, n_places_ = 0;
     std::map<int32_t, bool> books_;
 };
 
 }  // namespace
 
-DeviceWeights::DeviceWeights(std::shared_ptr<Device> own, const Weights& weights) : device(std::move(own)) {
-    Upload upload(*device);
+DeviceWeights::DeviceWeights(std::shared_ptr<Device> own, const Weights& weights, std::span<const uint8_t> pages)
+    : device(std::move(own)), shared(pages.empty() ? Buffer() : Buffer::shared(*device, pages.data(), pages.size())) {
+    const bool is_shared = !pages.empty();
+    Upload upload(*device, is_shared ? &shared : nullptr);
     blocks.reserve(weights.blocks.size());
     for (const Block& block : weights.blocks) {
         DeviceBlock& last = blocks.emplace_back(upload_block(upload, block, weights.d_model, frequencies));
-        last.in.weights = last.out.weights = &last.weights;
+        last.in.weights = last.out.weights = is_shared ? &shared : &last.weights;
     }
     norm = upload.vector(weights.norm, weights.d_model);
     embed_weights = upload.weights({{&embed, {{&weights.embed, 0}}}});
-    embed.weights = &embed_weights;
+    embed.weights = is_shared ? &shared : &embed_weights;
     head = embed;
     if (weights.head.panels[0].panel.codes != weights.embed.panels[0].panel.codes) {
         head_weights = upload.weights({{&head, {{&weights.head, 0}}}});
-        head.weights = &head_weights;
+        head.weights = is_shared ? &shared : &head_weights;
     }
     tables = upload.finish();
 }
@@ -126,8 +129,8 @@ void require_supported(const Artifact& artifact) {
     }
 }
 
-uint64_t weight_bytes(const Artifact& artifact, int level) {
-    Count count(artifact, level);
+uint64_t weight_bytes(const Artifact& artifact, int level, bool shared) {
+    Count count(artifact, level, shared);
     const auto& allocation = artifact.levels[static_cast<size_t>(level)].allocation;
     for (size_t b = 0; b < allocation.size(); ++b) {
         const BlockSpec& block = artifact.model.blocks[b];

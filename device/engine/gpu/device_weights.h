@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "artifact.h"
@@ -24,10 +25,12 @@ struct DeviceBlock {
 };
 
 struct DeviceWeights {
-    // `weights` must outlive this. Throws EDGE_OUT_OF_MEMORY.
-    DeviceWeights(std::shared_ptr<Device> device, const Weights& weights);
+    // `weights` must outlive this, and so must `pages` of the host (may be empty), in which all their panels lie: then kernels read
+    // them there. Throws EDGE_OUT_OF_MEMORY.
+    DeviceWeights(std::shared_ptr<Device> device, const Weights& weights, std::span<const uint8_t> pages);
 
     const std::shared_ptr<Device> device;
+    Buffer shared;  // the pages
     std::vector<DeviceBlock> blocks;
     Buffer embed_weights, head_weights;  // the second is of no device where the head is the embedding
     Product embed, head;
@@ -39,7 +42,7 @@ struct DeviceWeights {
 // Throws EDGE_UNSUPPORTED when a model has what the kernels of kernels/gpu lack.
 void require_supported(const Artifact& artifact);
 
-// Bytes that DeviceWeights takes, known from the header alone.
-uint64_t weight_bytes(const Artifact& artifact, int level);
+// Bytes that DeviceWeights takes, known from the header alone; `shared`: the panels take none.
+uint64_t weight_bytes(const Artifact& artifact, int level, bool shared);
 
 }  // namespace edge::gpu

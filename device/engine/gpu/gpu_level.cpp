@@ -10,6 +10,11 @@ namespace {
 
 int32_t narrow(int64_t n) { return static_cast<int32_t>(n); }
 
+// Of n_tokens, codes and scales of all heads.
+int64_t cache_read_bytes(const Block& block, int32_t kv_bits, int64_t n_tokens) {
+    return n_tokens * block.n_kv_heads * ((block.qk + block.vo) * kv_bits / 8 + (kv_bits == 8 ? 4 : 0));
+}
+
 }  // namespace
 
 GpuLevel::GpuLevel(std::shared_ptr<MappedLevel> own, const Demand& demand)
@@ -18,11 +23,13 @@ GpuLevel::GpuLevel(std::shared_ptr<MappedLevel> own, const Demand& demand)
       weights_(level->weights),
       device_(*level->on_device),
       memory_(*device_.device, weights_, MemoryShape(weights_, demand), narrow(device_.frequencies.size())),
-      ops_(*device_.device, device_.tables) {}
+      ops_(*device_.device, device_.tables, &times_) {}
 
 // Nothing is taken along (can_move).
 std::unique_ptr<SessionLevel> GpuLevel::move_to(std::shared_ptr<MappedLevel> next, int32_t) {
-    return std::make_unique<GpuLevel>(std::move(next), demand_);
+    auto moved = std::make_unique<GpuLevel>(std::move(next), demand_);
+    moved->continue_times(*this);
+    return moved;
 }
 
 Quantized GpuLevel::activations() const {
@@ -53,6 +60,7 @@ bool GpuLevel::forward(const int32_t* tokens, int n, int64_t position, const std
     const int32_t d_model = weights_.d_model;
     memory_.tokens.write(0, tokens, static_cast<uint64_t>(n) * sizeof(int32_t));
     write_angles(n, position);
+    times_.begin(Op::embed);
     ops_.embed(device_.embed, memory_.tokens, n, weights_.embedding_scale, memory_.x, d_model);
     pending_ = {};
     if (position == 0) clear_states();
@@ -62,11 +70,13 @@ bool GpuLevel::forward(const int32_t* tokens, int n, int64_t position, const std
         if (cancelled.load(std::memory_order_relaxed)) return false;
         if (block.dropped) {
             if (own.bias < 0) continue;
+            times_.begin(Op::norm);
             ops_.add_bias(memory_.x, memory_.y, pending_, own.bias, weights_.norm_eps, d_model, n);
             pending_ = {};
             continue;
         }
         const bool is_mixer = block.kind == BlockKind::ssm;
+        times_.begin(Op::norm);
         ops_.normalize(memory_.x, memory_.y, pending_, own.norm, is_mixer, weights_.norm_eps, d_model, own.in.group, 0, n, activations());
         if (is_mixer) {
             mixer(b, n);
@@ -84,11 +94,16 @@ void GpuLevel::attention(size_t index, int n, int64_t position) {
     const AttentionShape shape = shape_of(block);
     const Buffer& cache = memory_.caches[index];
     const int32_t wide = narrow(memory_.shape.wide), at = narrow(position);
+    times_.begin(Op::qkv, block.q.bytes + block.k.bytes + block.v.bytes);
     ops_.multiply(own.in, activations(), n, memory_.rows, wide);
+    times_.begin(Op::store);
     ops_.store(memory_.rows, wide, own, shape, weights_.norm_eps, memory_.angles, narrow(device_.frequencies.size()), memory_.queries,
                cache, at, n);
+    times_.begin(Op::attention, cache_read_bytes(block, shape.kv_bits, position + n));
     ops_.attend(memory_.queries, shape, cache, at, memory_.heads, n, memory_.scores, kScoreTokens);
+    times_.begin(Op::merge);
     ops_.merge(memory_.heads, shape, own.out.group, n, activations());
+    times_.begin(Op::o, block.o.bytes);
     ops_.multiply(own.out, activations(), n, memory_.y, weights_.d_model);
 }
 
@@ -97,8 +112,11 @@ void GpuLevel::mlp(size_t index, int n) {
     const DeviceBlock& own = device_.blocks[index];
     const int32_t wide = narrow(memory_.shape.wide);
     const int32_t kind = !block.gated ? 2 : block.activation == Activation::silu ? 0 : 1;
+    times_.begin(Op::gate_up, block.gate.bytes + block.up.bytes);
     ops_.multiply(own.in, activations(), n, memory_.rows, wide);
+    times_.begin(Op::activate);
     ops_.activate(memory_.rows, wide, own.row_bias[0], own.row_bias[1], kind, block.width, own.out.group, n, activations());
+    times_.begin(Op::down, block.down.bytes);
     ops_.multiply(own.out, activations(), n, memory_.y, weights_.d_model);
 }
 
@@ -107,8 +125,10 @@ void GpuLevel::mixer(size_t index, int n) {
     const DeviceBlock& own = device_.blocks[index];
     const Buffer& state = memory_.caches[index];
     const int32_t wide = narrow(memory_.shape.wide), mixed = narrow(memory_.shape.mixed);
-    ops_.find_steps(memory_.y, weights_.d_model, own, ssm, n, memory_.steps);
+    times_.begin(Op::ssm_in, ssm.z.bytes + ssm.x.bytes + ssm.b.bytes + ssm.c.bytes);
     ops_.multiply(own.in, activations(), n, memory_.rows, wide);
+    times_.begin(Op::ssm_scan, int64_t{ssm.n_heads} * ssm.state * ssm.head * static_cast<int64_t>(sizeof(float)));
+    ops_.find_steps(memory_.y, weights_.d_model, own, ssm, n, memory_.steps);
     ops_.convolve(memory_.rows, wide, own, ssm, state, n, memory_.mixed, mixed);
     ops_.scan(memory_.mixed, mixed, memory_.steps, own, ssm, state, n, memory_.heads);
     ops_.gate(memory_.rows, wide, own, ssm, n, memory_.heads);
@@ -117,6 +137,7 @@ void GpuLevel::mixer(size_t index, int n) {
     heads.vo = ssm.head;
     heads.vo_quantum = ssm.head_quantum;
     ops_.merge(memory_.heads, heads, own.out.group, n, activations());
+    times_.begin(Op::ssm_out, ssm.out.bytes);
     ops_.multiply(own.out, activations(), n, memory_.y, weights_.d_model);
 }
 
@@ -133,8 +154,10 @@ void GpuLevel::clear_states() {
 // Of n <= kLogitRows tokens, to the first rows of the device's logits.
 void GpuLevel::multiply_head(int first, int n) {
     const int32_t vocab_size = weights_.vocab_size;
+    times_.begin(Op::norm);
     ops_.normalize(memory_.x, memory_.y, pending_, device_.norm, false, weights_.norm_eps, weights_.d_model, device_.head.group, first, n,
                    activations());
+    times_.begin(Op::head, weights_.head.bytes);
     ops_.multiply(device_.head, activations(), n, memory_.logits, vocab_size);
     if (weights_.logit_softcap != 0) ops_.softcap(memory_.logits, weights_.logit_softcap, n * vocab_size);
 }
@@ -158,11 +181,9 @@ void GpuLevel::fetch(float* logits) {
     memory_.logits.read(0, logits, static_cast<uint64_t>(weights_.vocab_size) * sizeof(float));
 }
 
-int32_t GpuLevel::likeliest() {
-    ops_.choose(memory_.logits, weights_.vocab_size, memory_.best_values, memory_.best);
-    int32_t token = 0;
-    memory_.best.read(0, &token, sizeof token);
-    return token;
+void GpuLevel::find_likeliest(std::span<LikelyToken> out) {
+    const uint64_t at = ops_.choose(memory_.logits, weights_.vocab_size, narrow(static_cast<int64_t>(out.size())), memory_.best);
+    memory_.best.read(at, out.data(), out.size_bytes());
 }
 
 }  // namespace edge::gpu

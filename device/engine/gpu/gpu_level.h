@@ -1,9 +1,11 @@
 // A session at one level on a GPU: the forward pass of transformer.cpp with a kernel for each of its steps, one queue, and nothing
-// read back but logits or the likeliest token.
+// read back but logits or the likeliest tokens.
 #pragma once
+#include <span>
 #include <vector>
 
 #include "device_memory.h"
+#include "kernel_times.h"
 #include "operations.h"
 #include "session_level.h"
 
@@ -22,9 +24,13 @@ public:
     void head(int first, int n, float* logits) override;
     bool last_head(int row, float* logits) override;
     void fetch(float* logits) override;
-    int32_t likeliest() override;
-    void time_ops(bool) override {}  // kernels run later than they are launched: nothing is kept
-    OpTimes op_times() const override { return {}; }
+    void find_likeliest(std::span<LikelyToken> out) override;
+    void time_ops(bool on) override { times_.keep(on); }
+    OpTimes op_times() const override { return times_.sums(); }
+
+    void continue_times(const GpuLevel& other) { times_.go_on(other.times_); }  // of one that this replaces
+
+    const DeviceMemory& memory() const { return memory_; }
 
 private:
     Quantized activations() const;
@@ -40,6 +46,7 @@ private:
     const Weights& weights_;
     const DeviceWeights& device_;
     DeviceMemory memory_;
+    KernelTimes times_;
     Operations ops_;
     Pending pending_;
     std::vector<float> angles_;  // on their way to the device

@@ -19,12 +19,14 @@ using Status = int32_t;
 using Bits = uint64_t;
 
 inline constexpr Status kSuccess = 0, kMemoryFailure = -4, kOutOfResources = -5, kOutOfHostMemory = -6, kInvalidBufferSize = -61;
-inline constexpr Bits kTypeGpu = 1 << 2, kTypeAll = 0xFFFFFFFF, kReadWrite = 1, kRoundsDivisions = 1 << 7;
+inline constexpr Bits kTypeGpu = 1 << 2, kTypeAll = 0xFFFFFFFF, kReadWrite = 1, kReadOnly = 1 << 2, kUseHostPointer = 1 << 3, kRoundsDivisions = 1 << 7,
+                      kKeepsTimes = 1 << 1;
 inline constexpr uint32_t kPlatformVersion = 0x0901, kPlatformName = 0x0902;
 inline constexpr uint32_t kDeviceType = 0x1000, kDeviceMaxGroup = 0x1004, kDeviceMaxBuffer = 0x1010, kDeviceSingleConfig = 0x101B,
                           kDeviceMemory = 0x101F, kDeviceLocalMemory = 0x1023, kDeviceLittleEndian = 0x1026, kDeviceName = 0x102B,
-                          kDriverVersion = 0x102D, kDeviceVersion = 0x102F, kDeviceUnifiedMemory = 0x1035;
+                          kDeviceExtensions = 0x1030, kDriverVersion = 0x102D, kDeviceVersion = 0x102F, kDeviceUnifiedMemory = 0x1035;
 inline constexpr uint32_t kProgramBinarySizes = 0x1165, kProgramBinaries = 0x1166, kProgramLog = 0x1183;
+inline constexpr uint32_t kEventStart = 0x1282, kEventEnd = 0x1283;
 
 // EDGE_CL(result, name, parameters)
 #define EDGE_CL_FUNCTIONS                                                                                                     \
@@ -52,6 +54,9 @@ inline constexpr uint32_t kProgramBinarySizes = 0x1165, kProgramBinaries = 0x116
     EDGE_CL(Status, ReleaseMemObject, (Memory))                                                                               \
     EDGE_CL(Status, EnqueueWriteBuffer, (Queue, Memory, uint32_t, size_t, size_t, const void*, uint32_t, const Event*, Event*)) \
     EDGE_CL(Status, EnqueueReadBuffer, (Queue, Memory, uint32_t, size_t, size_t, void*, uint32_t, const Event*, Event*))      \
+    EDGE_CL(Status, WaitForEvents, (uint32_t, const Event*))                                                                  \
+    EDGE_CL(Status, GetEventProfilingInfo, (Event, uint32_t, size_t, void*, size_t*))                                         \
+    EDGE_CL(Status, ReleaseEvent, (Event))                                                                                    \
     EDGE_CL(Status, Finish, (Queue))
 
 struct Api {

@@ -68,7 +68,12 @@ std::vector<Found> all_devices() {
     return found;
 }
 
-bool is_gpu(const Found& found) { return device_number<cl::Bits>(found.device, cl::kDeviceType) & cl::kTypeGpu; }
+bool is_gpu(cl::DeviceId device) {
+#ifdef EDGE_FAULTS
+    if (memory_of_gpus() > 0) return true;
+#endif
+    return device_number<cl::Bits>(device, cl::kDeviceType) & cl::kTypeGpu;
+}
 
 Found choose_device(bool only_gpu) {
     const std::vector<Found> devices = all_devices();
@@ -78,9 +83,9 @@ Found choose_device(bool only_gpu) {
     for (const Found& found : devices) {
         const std::string name = device_text(found.device, cl::kDeviceName);
         names += (names.empty() ? "" : ", ") + name;
-        if (only_gpu && !is_gpu(found)) continue;
+        if (only_gpu && !is_gpu(found.device)) continue;
         if (wanted && name.find(wanted) == std::string::npos) continue;
-        if (!best || (is_gpu(found) && !is_gpu(*best))) best = &found;
+        if (!best || (is_gpu(found.device) && !is_gpu(best->device))) best = &found;
     }
     if (best) return *best;
     if (devices.empty()) {
@@ -91,19 +96,39 @@ Found choose_device(bool only_gpu) {
                                     ", only: " + names};
 }
 
+class OpenClTime final : public KernelTime {
+public:
+    explicit OpenClTime(cl::Event event) : event_(event) {}
+    ~OpenClTime() override { cl::api().ReleaseEvent(event_); }
+
+    uint64_t nanoseconds() override {
+        check(cl::api().WaitForEvents(1, &event_), "clWaitForEvents");
+        return at(cl::kEventEnd) - at(cl::kEventStart);
+    }
+
+private:
+    uint64_t at(uint32_t what) const {
+        uint64_t time = 0;
+        check(cl::api().GetEventProfilingInfo(event_, what, sizeof time, &time, nullptr), "clGetEventProfilingInfo");
+        return time;
+    }
+
+    cl::Event event_;
+};
+
 class OpenClDevice final : public Device {
 public:
-    explicit OpenClDevice(const Found& found) : id_(found.device), api_(cl::api()) {
+    OpenClDevice(const Found& found, bool plain) : id_(found.device), api_(cl::api()) {
         describe();
         require_able();
         Status status = 0;
         context_ = api_.CreateContext(nullptr, 1, &id_, nullptr, nullptr, &status);
         check(status, "clCreateContext");
         try {
-            queue_ = api_.CreateCommandQueue(context_, id_, 0, &status);  // in order
-            check(status, "clCreateCommandQueue");
+            queue_ = create_queue(0);
             make_program(platform_text(found.platform, cl::kPlatformName) + "\n" +
-                         platform_text(found.platform, cl::kPlatformVersion));
+                             platform_text(found.platform, cl::kPlatformVersion),
+                         plain ? std::vector<Extension>() : extensions());
             for (size_t k = 0; k < kKernelNames.size(); ++k) {
                 kernels_[k] = api_.CreateKernel(program_, kKernelNames[k], &status);
                 check(status, kKernelNames[k]);
@@ -116,9 +141,42 @@ public:
     ~OpenClDevice() override { close(); }
 
     void launch(Kernel kernel, int64_t x, int64_t y, std::initializer_list<Argument> arguments) override {
+        const std::lock_guard lock(mutex_);
+        enqueue(kernel, x, y, arguments, nullptr);
+    }
+
+    std::unique_ptr<KernelTime> launch_timed(Kernel kernel, int64_t x, int64_t y, std::initializer_list<Argument> arguments) override {
+        const std::lock_guard lock(mutex_);
+        keep_times();
+        cl::Event event = nullptr;
+        enqueue(kernel, x, y, arguments, &event);
+        return std::make_unique<OpenClTime>(event);
+    }
+
+    const std::string& program_key() const override { return program_key_; }
+    int32_t n_compiled() const override { return n_compiled_; }
+
+private:
+    cl::Queue create_queue(cl::Bits properties) const {  // in order
+        Status status = 0;
+        const cl::Queue queue = api_.CreateCommandQueue(context_, id_, properties, &status);
+        check(status, "clCreateCommandQueue");
+        return queue;
+    }
+
+    // From now on all goes through a queue that keeps times, which may be slower. What is in the one before has run by then.
+    void keep_times() {
+        if (untimed_queue_) return;
+        const cl::Queue timed = create_queue(cl::kKeepsTimes);
+        untimed_queue_ = queue_;  // stays until the end: another thread may still read from it
+        check(api_.Finish(untimed_queue_), "clFinish");
+        queue_ = timed;
+    }
+
+    // The caller holds the lock: a kernel keeps its arguments until it is in the queue.
+    void enqueue(Kernel kernel, int64_t x, int64_t y, std::initializer_list<Argument> arguments, cl::Event* event) {
         const cl::KernelId id = kernels_[static_cast<size_t>(kernel)];
         const char* name = kKernelNames[static_cast<size_t>(kernel)];
-        const std::lock_guard lock(mutex_);  // a kernel keeps its arguments until it is in the queue
         uint32_t index = 0;
         for (const Argument& argument : arguments) {
             if (argument.buffer) {
@@ -129,21 +187,20 @@ public:
             }
         }
         const size_t global[] = {static_cast<size_t>(x) * kGroup, static_cast<size_t>(y)}, local[] = {kGroup, 1};
-        check(api_.EnqueueNDRangeKernel(queue_, id, 2, nullptr, global, local, 0, nullptr, nullptr), name);
+        check(api_.EnqueueNDRangeKernel(queue_, id, 2, nullptr, global, local, 0, nullptr, event), name);
     }
 
-    const std::string& program_key() const override { return program_key_; }
-    int32_t n_compiled() const override { return n_compiled_; }
-
-private:
     void describe() {
         info_.backend = EDGE_BACKEND_OPENCL;
         info_.name = device_text(id_, cl::kDeviceName);
         info_.driver = device_text(id_, cl::kDeviceVersion) + ", driver " + device_text(id_, cl::kDriverVersion);
-        info_.is_gpu = device_number<cl::Bits>(id_, cl::kDeviceType) & cl::kTypeGpu;
+        info_.is_gpu = is_gpu(id_);
         info_.shares_memory = !info_.is_gpu || device_number<uint32_t>(id_, cl::kDeviceUnifiedMemory) != 0;
         info_.memory_bytes = device_number<uint64_t>(id_, cl::kDeviceMemory);
         info_.buffer_bytes = device_number<uint64_t>(id_, cl::kDeviceMaxBuffer);
+#ifdef EDGE_FAULTS
+        if (memory_of_gpus() > 0) info_.memory_bytes = memory_of_gpus(), info_.shares_memory = false;
+#endif
     }
 
     void require_able() const {
@@ -156,9 +213,50 @@ private:
                                         " with 16 KiB of local memory, and little-endian numbers"};
     }
 
+    struct Extension {
+        const char *name, *option;
+    };
+    // Of which the kernels make use.
+    std::vector<Extension> extensions() const {
+        std::string names = " " + device_text(id_, cl::kDeviceExtensions) + " ";
+#ifdef EDGE_FAULTS
+        if (!extensions_of_gpus().empty()) names = " " + extensions_of_gpus() + " ";
+#endif
+        std::vector<Extension> found;
+        for (const Extension& known : {Extension{"cl_khr_integer_dot_product", " -DEDGE_DOT_PRODUCTS"},
+                                       Extension{"cl_khr_subgroups", " -DEDGE_SUBGROUPS"}}) {
+            if (names.find(std::string(" ") + known.name + " ") != std::string::npos) found.push_back(known);
+        }
+        return found;
+    }
+
+    // With extensions the newest language that the device knows: some need it.
+    const char* language(bool is_plain) const {
+        const std::string version = device_text(id_, cl::kDeviceVersion);
+        if (is_plain || version.rfind("OpenCL 1", 0) == 0) return "-cl-std=CL1.2";
+        return version.rfind("OpenCL 2", 0) == 0 ? "-cl-std=CL2.0" : "-cl-std=CL3.0";
+    }
+
+    // With as many extensions as the compiler takes.
+    void make_program(const std::string& platform, std::vector<Extension> extensions) {
+        for (; !extensions.empty(); extensions.pop_back()) {
+            try {
+                make_program_with(platform, extensions);
+                info_.uses_extensions = true;
+                for (const Extension& extension : extensions) info_.driver += std::string(", ") + extension.name;
+                return;
+            } catch (const Error&) {
+                if (program_) api_.ReleaseProgram(program_);
+                program_ = nullptr;
+            }
+        }
+        make_program_with(platform, {});
+    }
+
     // From the cache, or from source; then it is kept.
-    void make_program(const std::string& platform) {
-        std::string options = "-cl-std=CL1.2";
+    void make_program_with(const std::string& platform, const std::vector<Extension>& extensions) {
+        std::string options = language(extensions.empty());
+        for (const Extension& extension : extensions) options += extension.option;
         if (device_number<cl::Bits>(id_, cl::kDeviceSingleConfig) & cl::kRoundsDivisions) {
             options += " -cl-fp32-correctly-rounded-divide-sqrt";
         }
@@ -218,13 +316,26 @@ private:
             if (kernel) api_.ReleaseKernel(kernel);
         }
         if (program_) api_.ReleaseProgram(program_);
-        if (queue_) api_.ReleaseCommandQueue(queue_);
+        for (const cl::Queue queue : {queue_.load(), untimed_queue_}) {
+            if (queue) api_.ReleaseCommandQueue(queue);
+        }
         if (context_) api_.ReleaseContext(context_);
+    }
+
+    // nullptr, and why, where the driver has none.
+    cl::Memory create_buffer(uint64_t n_bytes, Status& status) {
+#ifdef EDGE_FAULTS
+        if (memory_of_gpus() > 0 && allocated_bytes() + n_bytes > memory_of_gpus()) {
+            status = cl::kMemoryFailure;
+            return nullptr;
+        }
+#endif
+        return api_.CreateBuffer(context_, cl::kReadWrite, static_cast<size_t>(n_bytes), nullptr, &status);
     }
 
     void* allocate(uint64_t n_bytes) override {
         Status status = 0;
-        const cl::Memory memory = api_.CreateBuffer(context_, cl::kReadWrite, static_cast<size_t>(n_bytes), nullptr, &status);
+        const cl::Memory memory = create_buffer(n_bytes, status);
         if (status == cl::kSuccess) return memory;
         if (status == cl::kMemoryFailure || status == cl::kOutOfResources || status == cl::kOutOfHostMemory ||
             status == cl::kInvalidBufferSize) {
@@ -237,6 +348,18 @@ private:
     }
 
     void release(void* handle) noexcept override { api_.ReleaseMemObject(static_cast<cl::Memory>(handle)); }
+
+    void* share(const void* pages, uint64_t n_bytes) override {
+        Status status = 0;
+        const cl::Bits flags = cl::kReadOnly | cl::kUseHostPointer;  // so nobody writes there
+        const cl::Memory memory = api_.CreateBuffer(context_, flags, static_cast<size_t>(n_bytes), const_cast<void*>(pages), &status);
+        return status == cl::kSuccess ? memory : nullptr;
+    }
+
+    void unshare(void* handle, const void*) noexcept override {
+        api_.Finish(queue_);
+        release(handle);
+    }
 
     void write(void* handle, uint64_t at, const void* from, uint64_t n_bytes) override {
         check(api_.EnqueueWriteBuffer(queue_, static_cast<cl::Memory>(handle), 1, at, n_bytes, from, 0, nullptr, nullptr),
@@ -251,7 +374,8 @@ private:
     cl::DeviceId id_;
     const cl::Api& api_;
     cl::Context context_ = nullptr;
-    cl::Queue queue_ = nullptr;
+    std::atomic<cl::Queue> queue_{nullptr};
+    cl::Queue untimed_queue_ = nullptr;  // the one before, once times are kept
     cl::Program program_ = nullptr;
     std::array<cl::KernelId, kKernelNames.size()> kernels_{};
     std::mutex mutex_;
@@ -261,6 +385,8 @@ private:
 
 }  // namespace
 
-std::shared_ptr<Device> open_opencl(bool only_gpu) { return std::make_shared<OpenClDevice>(choose_device(only_gpu)); }
+std::shared_ptr<Device> open_opencl(bool only_gpu, bool plain) {
+    return std::make_shared<OpenClDevice>(choose_device(only_gpu), plain);
+}
 
 }  // namespace edge::gpu

@@ -4,6 +4,7 @@
 
 #include "device.h"
 #include "device_weights.h"
+#include "kernel_times.h"
 
 namespace edge::gpu {
 
@@ -30,8 +31,8 @@ struct AttentionShape {
 
 class Operations {
 public:
-    // Both outlive this.
-    Operations(Device& device, const Tables& tables) : device_(device), tables_(tables) {}
+    // All outlive this. `times` (may be nullptr): where those of the kernels go while they are kept.
+    Operations(Device& device, const Tables& tables, KernelTimes* times = nullptr) : device_(device), tables_(tables), times_(times) {}
 
     void embed(const Product& table, const Buffer& tokens, int n, float factor, const Buffer& x, int32_t d_model) const;
     // y = product * a, for n tokens.
@@ -57,12 +58,15 @@ public:
               const Buffer& state, int n, const Buffer& out) const;
     void gate(const Buffer& rows, int32_t row_stride, const DeviceBlock& block, const SsmBlock& ssm, int n, const Buffer& y) const;
     void softcap(const Buffer& x, float cap, int32_t n) const;
-    // The largest of n numbers: its index to best[0].
-    void choose(const Buffer& logits, int32_t n, const Buffer& best_values, const Buffer& best) const;
+    // The n_best <= kMostLikely likeliest of n tokens, as DeviceMemory::best holds them. Returns where they are: the byte of the first.
+    uint64_t choose(const Buffer& logits, int32_t n, int32_t n_best, const Buffer& best) const;
 
 private:
+    void launch(Kernel kernel, int64_t x, int64_t y, std::initializer_list<Argument> arguments) const;
+
     Device& device_;
     const Tables& tables_;
+    KernelTimes* times_;
 };
 
 }  // namespace edge::gpu

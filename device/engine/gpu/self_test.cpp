@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -550,16 +551,27 @@ private:
         compare(Kernel::softcap_rows, receive<float>(sent, 100), x, kTolerance);
     }
 
-    // The largest stands twice, in two work groups; the first one counts.
+    // The largest stands twice, in two work groups: the lower token comes first. One list has several of the likeliest.
     void choose() {
         constexpr int kLogits = 9000;
         std::vector<float> logits = numbers_.reals(kLogits);
         logits[4321] = logits[8321] = 3.0f;
+        for (const int i : {5, 6, 4101, 4102}) logits[as_size(i)] = 2.5f;
         logits[17] = NAN;
-        const Buffer values(device_, kChoices * 4), best(device_, kChoices * 4);
-        Operations(device_, Upload(device_).finish()).choose(send(logits), kLogits, values, best);
-        const int32_t found = receive<int32_t>(best, 1)[0];
-        if (found != 4321) fail(Kernel::choose, "token " + std::to_string(found) + " where 4321 is right");
+        std::vector<int32_t> ids(kLogits);
+        std::iota(ids.begin(), ids.end(), 0);
+        const auto value = [&](int32_t id) { return std::isnan(logits[as_size(id)]) ? -INFINITY : logits[as_size(id)]; };
+        std::stable_sort(ids.begin(), ids.end(), [&](int32_t a, int32_t b) { return value(a) > value(b); });
+        const Buffer best(device_, as_size(kChoices + 1) * kMostLikely * sizeof(LikelyToken));
+        for (const int32_t n_best : {1, 7, kMostLikely}) {
+            const uint64_t at = Operations(device_, Upload(device_).finish()).choose(send(logits), kLogits, n_best, best);
+            std::vector<LikelyToken> found(as_size(n_best));
+            best.read(at, found.data(), found.size() * sizeof(LikelyToken));
+            for (size_t i = 0; i < found.size(); ++i) {
+                if (found[i].id == ids[i] && found[i].logit == value(ids[i])) continue;
+                fail(Kernel::choose, "token " + std::to_string(found[i].id) + " where " + std::to_string(ids[i]) + " is right");
+            }
+        }
     }
 
     static SsmBlock mixer() {

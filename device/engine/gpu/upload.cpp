@@ -25,7 +25,7 @@ Buffer Upload::weights(std::initializer_list<Parts> products) {
             for (const WeightPanel& panel : part.weight->panels) n_bytes += align_bytes(panel_bytes(panel), kPanelAlignment);
         }
     }
-    Buffer buffer(device_, n_bytes);
+    Buffer buffer = shared_ ? Buffer() : Buffer(device_, n_bytes);
     uint64_t at = 0;
     for (const Parts& own : products) {
         Product& product = *own.product;
@@ -66,11 +66,7 @@ Tables Upload::finish() const {
 // The tiles of row panels one behind the other; of column panels, all pieces of a tile.
 void Upload::add(const Weight& weight, int32_t first_row, const Buffer& buffer, uint64_t& at) {
     std::vector<uint64_t> begins;
-    for (const WeightPanel& panel : weight.panels) {
-        begins.push_back(at);
-        buffer.write(at, panel.panel.codes, panel_bytes(panel));
-        at += align_bytes(panel_bytes(panel), kPanelAlignment);
-    }
+    for (const WeightPanel& panel : weight.panels) begins.push_back(place(panel, buffer, at));
     if (!weight.column_panels) {
         for (size_t p = 0; p < weight.panels.size(); ++p) {
             for (int t = 0; t < panel_tiles(weight.panels[p].panel); ++t) add_tile(weight.panels[p], t, first_row, begins[p]);
@@ -80,6 +76,15 @@ void Upload::add(const Weight& weight, int32_t first_row, const Buffer& buffer, 
     for (int t = 0; t < panel_tiles(weight.panels[0].panel); ++t) {
         for (size_t p = 0; p < weight.panels.size(); ++p) add_tile(weight.panels[p], t, first_row, begins[p]);
     }
+}
+
+// Where the panel begins in its buffer; `at`: where the next one goes.
+uint64_t Upload::place(const WeightPanel& panel, const Buffer& buffer, uint64_t& at) const {
+    if (shared_) return static_cast<uint64_t>(panel.panel.codes - static_cast<const uint8_t*>(shared_->pages()));
+    const uint64_t begin = at;
+    buffer.write(begin, panel.panel.codes, panel_bytes(panel));
+    at += align_bytes(panel_bytes(panel), kPanelAlignment);
+    return begin;
 }
 
 void Upload::add_tile(const WeightPanel& own, int tile, int32_t first_row, uint64_t begin) {

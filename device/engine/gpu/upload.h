@@ -32,7 +32,8 @@ struct Tables {
 
 class Upload {
 public:
-    explicit Upload(Device& device) : device_(device) {}
+    // `shared` (may be nullptr): where the panels lie already, in pages of the host.
+    explicit Upload(Device& device, const Buffer* shared = nullptr) : device_(device), shared_(shared) {}
 
     struct Part {
         const Weight* weight;
@@ -42,7 +43,7 @@ public:
         Product* product;
         std::vector<Part> parts;
     };
-    // One buffer for these weights. The caller says in their products where it is.
+    // One buffer for these weights, of no device where they are shared. The caller says in their products where it is.
     Buffer weights(std::initializer_list<Parts> products);
     // Where the values begin among the vectors; -1 for nullptr.
     int32_t vector(const float* values, int64_t n);
@@ -53,10 +54,12 @@ public:
 
 private:
     void add(const Weight& weight, int32_t first_row, const Buffer& buffer, uint64_t& at);
+    uint64_t place(const WeightPanel& panel, const Buffer& buffer, uint64_t& at) const;
     void add_tile(const WeightPanel& own, int tile, int32_t first_row, uint64_t begin);
     int32_t book(const int8_t* values);
 
     Device& device_;
+    const Buffer* shared_;
     std::vector<int32_t> tiles_, places_;
     std::vector<float> vectors_;
     std::vector<int8_t> books_;

@@ -27,6 +27,7 @@ how to run it
   --context N       tokens of context (default: 2048, or less if the model takes less)
   --threads N       default: one per physical core
   --backend cpu|auto|opencl|cuda   what computes (default cpu)
+  --decode-backend cpu|opencl|cuda what computes answers, where that is not what computes prompts
   --kv-bits 8|16    bits of the key/value cache (default 8)
   --verify lazy|eager|off
   --chunk N         tokens of a prompt that go through the layers together

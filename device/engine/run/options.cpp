@@ -43,6 +43,13 @@ int32_t parse_backend(const std::string& text) {
     throw UsageError("--backend is `" + text + "`, expected auto, cpu, opencl or cuda");
 }
 
+int32_t parse_decode_backend(const std::string& text) {
+    if (text == "cpu") return EDGE_DECODE_CPU;
+    if (text == "opencl") return EDGE_DECODE_OPENCL;
+    if (text == "cuda") return EDGE_DECODE_CUDA;
+    throw UsageError("--decode-backend is `" + text + "`, expected cpu, opencl or cuda");
+}
+
 using Setter = std::function<void(const std::string& name, const std::string& value)>;
 
 // Option name -> what it sets.
@@ -76,6 +83,7 @@ std::map<std::string, Setter> valued_options(Options& o) {
         {"--chunk", integer(o.load.chunk_tokens, 1)},
         {"--verify", [&o](auto&, auto& v) { o.load.verify = parse_verify(v); }},
         {"--backend", [&o](auto&, auto& v) { o.load.backend = parse_backend(v); }},
+        {"--decode-backend", [&o](auto&, auto& v) { o.load.decode_backend = parse_decode_backend(v); }},
         {"--prompt", words(o.prompt)},
         {"--system", words(o.system)},
         {"--stop", [&o](auto&, auto& v) { o.stops.push_back(v); }},

@@ -109,14 +109,17 @@ Json measure_ops(const ModelHandle& model, const Options& options) {
     const auto n_start = static_cast<size_t>(options.start_tokens), n_prompt = static_cast<size_t>(options.prompt_tokens);
     const auto tokens = fixed_tokens(options.start_tokens + options.prompt_tokens + options.decode_tokens,
                                      edge_model_vocab_size(model.get()));
+    std::vector<float> logits(static_cast<size_t>(edge_model_vocab_size(model.get())));  // a GPU is done when they are there
     if (n_start > 0) check(edge_session_feed(session.get(), tokens.data(), n_start, 0, nullptr));
     check(edge_session_time_ops(session.get(), 1));
     auto begin = Clock::now();
-    check(edge_session_feed(session.get(), tokens.data() + n_start, n_prompt, 0, nullptr));
+    check(edge_session_feed(session.get(), tokens.data() + n_start, n_prompt, 0, logits.data()));
     const Json prefill = op_times(session, options.prompt_tokens, since(begin));
     check(edge_session_time_ops(session.get(), 1));
     begin = Clock::now();
-    for (size_t i = n_start + n_prompt; i < tokens.size(); ++i) check(edge_session_feed(session.get(), &tokens[i], 1, 0, nullptr));
+    for (size_t i = n_start + n_prompt; i < tokens.size(); ++i) {
+        check(edge_session_feed(session.get(), &tokens[i], 1, 0, i + 1 < tokens.size() ? nullptr : logits.data()));
+    }
     return {{"prefill", prefill}, {"decode", op_times(session, options.decode_tokens, since(begin))}};
 }
 
@@ -173,6 +176,7 @@ Json bench_level(const Options& options) {
                 {"mapped_bytes", info.mapped_bytes},
                 {"total_bytes", estimate(model, info.index).total_bytes},
                 {"backend", backend_info(model).name},
+                {"decode_backend", backend_info(model).decode_name},
                 {"device", backend_info(model).device},
                 {"compiled", backend_info(model).n_compiled},
                 {"isa", edge_isa()},
