@@ -92,7 +92,7 @@ def _manifest(
         "target": profile.name,
         "abi": native.toolchain.abi,
         "isa_floor": list(profile.isa_floor),
-        "backends": list(profile.backends),
+        "backends": [backend for backend in profile.backends if backend in native.backends],
         "default_budget_bytes": _budget(profile),
         "default_level": _default_level(artifact, profile),
         "limits": {

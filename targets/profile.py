@@ -14,7 +14,10 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["Profile", "load_profile", "load_profiles", "profile_names"]
+__all__ = ["BACKENDS", "Profile", "load_profile", "load_profiles", "profile_names"]
+
+BACKENDS = ("cpu", "opencl", "cuda")
+"""What can compute on a target."""
 
 _FOLDER = Path(__file__).parent / "profiles"
 
@@ -33,7 +36,7 @@ class Profile:
     isa_floor: tuple[str, ...]  # what every machine of this target has; faster kernel sets are chosen at run time
     memory_bytes: int  # of the whole machine
     memory_gb_per_s: float  # peak bandwidth in 1e9 bytes per second
-    backends: tuple[str, ...]  # in order of preference
+    backends: tuple[str, ...]  # what machines of this target may have, of BACKENDS
     toolchain: str  # cmake/<toolchain>.cmake; empty: the build machine's own compiler
     notes: str
     memory_share: float = 0.5  # of memory_bytes, that a bundle's default budget grants
@@ -131,6 +134,6 @@ def _out_of_range(profile: Profile) -> list[str]:
         wrong.append(f"`memory_gb_per_s` is {profile.memory_gb_per_s}, expected more than 0")
     if not 0 < profile.memory_share <= 1:
         wrong.append(f"`memory_share` is {profile.memory_share}, expected more than 0 and at most 1")
-    if not profile.backends:
-        wrong.append("`backends` is empty, expected at least `cpu`")
+    if "cpu" not in profile.backends or not set(profile.backends) <= set(BACKENDS):
+        wrong.append(f"`backends` is {list(profile.backends)}, expected cpu and what else there may be: opencl, cuda")
     return wrong

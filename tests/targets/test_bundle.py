@@ -49,12 +49,13 @@ def built(tmp_path, monkeypatch):
     (folder / "edge-run").chmod(0o755)
     (folder / "include" / "edge.h").write_text("/* */")
     toolchain = Toolchain("aarch64-linux-made", (), "made", True, ("Made by a test.",))
+    backends = ("cpu", "opencl")
     asked = []
 
     def build_native(profile, progress=None):
         asked.append(profile.name)
         progress(1, 2)
-        return NativeBuild(folder, toolchain)
+        return NativeBuild(folder, toolchain, backends)
 
     monkeypatch.setattr(module, "build_native", build_native)
     return asked
@@ -87,7 +88,10 @@ def test_the_manifest_says_what_is_there(artifact, built):
         content = (out / "android" / file["path"]).read_bytes()
         assert (len(content), hashlib.sha256(content).hexdigest()) == (file["bytes"], file["sha256"])
     assert stat.S_IMODE((out / "android" / "edge-run").stat().st_mode) == 0o755
-    assert json.loads(manifests[1].read_text("utf-8"))["default_level"] == 2
+    second = json.loads(manifests[1].read_text("utf-8"))
+    assert second["default_level"] == 2
+    # what the build has and the target may have: this build has no CUDA, a Jetson no OpenCL
+    assert (manifest["backends"], second["backends"]) == (["cpu", "opencl"], ["cpu"])
 
 
 def test_the_artifact_is_named_by_its_way_from_the_bundle(artifact, built, tmp_path):
