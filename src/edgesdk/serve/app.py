@@ -115,7 +115,8 @@ class _Endpoints:
         except TimeoutError as error:
             raise timed_out(timeout_s) from error
         scored = task.n_logprobs is not None
-        fingerprint = f"edgesdk-{__version__}-level-{service.model.level}"
+        backend = service.model.backend.name
+        fingerprint = f"edgesdk-{__version__}-level-{service.model.level}" + f"-{backend}" * (backend != "cpu")
         answer = answer_kind(service.name, fingerprint, service.model.token_bytes, scored=scored)
         return Reply(service.engine, task, asked, answer, deadline=deadline, timeout_s=timeout_s)
 
@@ -123,6 +124,7 @@ class _Endpoints:
         model = self._service.model
         level = model.levels[model.level]
         meta = {"level": level.index, "rate": level.rate, "mapped_bytes": level.mapped_bytes, "context": model.context}
+        meta |= {"backend": model.backend.name}
         name = self._service.name
         return {"id": name, "object": "model", "created": self._began, "owned_by": "edgesdk", "meta": meta}
 
