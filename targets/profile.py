@@ -40,6 +40,8 @@ class Profile:
     toolchain: str  # cmake/<toolchain>.cmake; empty: the build machine's own compiler
     notes: str
     memory_share: float = 0.5  # of memory_bytes, that a bundle's default budget grants
+    prefill_backend: str = ""  # the fastest of `backends` for prompts, where that was measured
+    decode_backend: str = ""  # likewise for the tokens of an answer
     android_abi: str = ""  # what ANDROID_NDK_HOME builds for, e.g. arm64-v8a; empty: not Android
     android_api: int = 0  # the oldest API level
 
@@ -136,4 +138,8 @@ def _out_of_range(profile: Profile) -> list[str]:
         wrong.append(f"`memory_share` is {profile.memory_share}, expected more than 0 and at most 1")
     if "cpu" not in profile.backends or not set(profile.backends) <= set(BACKENDS):
         wrong.append(f"`backends` is {list(profile.backends)}, expected cpu and what else there may be: opencl, cuda")
+    for phase in ("prefill", "decode"):
+        fastest = getattr(profile, f"{phase}_backend")
+        if fastest and fastest not in profile.backends:
+            wrong.append(f"`{phase}_backend` is `{fastest}`, expected one of `backends`")
     return wrong

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from edgesdk.errors import DeviceError, UsageError
 from edgesdk.targets.condition import held_back, read_condition
 from edgesdk.targets.connections import Connection
-from edgesdk.targets.deploy import Deployment
+from edgesdk.targets.deploy import Deployment, error_and_hint, refusal
 from edgesdk.targets.energy import measured_script, parse_energy
 from edgesdk.targets.measure.figures import summary
 from edgesdk.targets.probe import DeviceInfo, probe
@@ -67,11 +67,11 @@ def measure_device(
     """
     info = probe(connection)
     levels = _levels(connection, deployment)
-    unavailable = _unavailable(connection, deployment, plan.backends)
-    usable = [backend for backend in plan.backends if backend not in unavailable]
+    refusals = {backend: refusal(connection, deployment, backend) for backend in plan.backends}
+    usable = tuple(backend for backend, why in refusals.items() if not why)
     if not usable:
-        raise DeviceError(f"`{connection.name}` has none of the backends: {'; '.join(unavailable.values())}")
-    settings = _settings(replace(plan, backends=tuple(usable)), levels, info)
+        raise DeviceError(f"`{connection.name}` has none of the backends: {'; '.join(refusals.values())}")
+    settings = _settings(replace(plan, backends=usable), levels, info)
     before = info.condition
     results: list[dict[str, Any]] = []
     for setting in settings:
@@ -98,7 +98,7 @@ def measure_device(
         "after": asdict(after),
         "throttling": {"detected": detected, "why": why, "repeat": repeat},
         "read_gb_per_s": _read_gb_per_s(results),
-        "unavailable": [{"backend": backend, "error": why} for backend, why in unavailable.items()],
+        "unavailable": [{"backend": backend, "error": why} for backend, why in refusals.items() if why],
         "results": results,
     }
 
@@ -116,16 +116,6 @@ def _levels(connection: Connection, deployment: Deployment) -> dict[int, Mapping
         raise _refused(connection, finished.words)
     entries = _json(connection, finished.text)["levels"]
     return {entry["index"]: entry for entry in entries if entry["available"]}
-
-
-def _unavailable(connection: Connection, deployment: Deployment, backends: Sequence[str]) -> dict[str, str]:
-    """Those backends that cannot be used there, with edge-run's reason. The others are compiled and tested then."""
-    found = {}
-    for backend in backends:
-        finished = connection.run(deployment.command(["info", "--json", f"--backend={backend}"]), quiet_s=None)
-        if finished.status:
-            found[backend] = _told(finished.stderr.decode("utf-8", "replace"))
-    return found
 
 
 def _settings(plan: Plan, levels: Mapping[int, Mapping[str, Any]], info: DeviceInfo) -> list[_Setting]:
@@ -191,17 +181,5 @@ def _without_readings(stderr: str) -> str:
 
 def _refused(connection: Connection, words: str) -> DeviceError:
     """edge-run's own error and hint, under the device's name."""
-    said, hint = _error_and_hint(words)
+    said, hint = error_and_hint(words)
     return DeviceError(f"`edge-run` on `{connection.name}`: {said}", hint=hint)
-
-
-def _told(words: str) -> str:
-    """edge-run's own error and hint, in one line."""
-    return "; hint: ".join(filter(None, _error_and_hint(words)))
-
-
-def _error_and_hint(words: str) -> tuple[str, str]:
-    lines = words.splitlines()
-    errors = [line.partition("error: ")[2] for line in lines if "error: " in line]
-    hints = [line.removeprefix("hint: ") for line in lines if line.startswith("hint: ")]
-    return errors[-1] if errors else " ".join(words.split())[-300:], hints[-1] if hints else ""

@@ -21,7 +21,7 @@ from edgesdk.errors import DeviceError, UsageError
 from edgesdk.report.operations import operation_rows
 from edgesdk.targets.connections import LocalConnection
 from edgesdk.targets.deploy import deploy, find_deployment, read_bundle
-from edgesdk.targets.measure import MEASURED_SCHEMA, Plan, measure_device, summary, target_profile
+from edgesdk.targets.measure import MEASURED_SCHEMA, Plan, measure_device, summary, target_profile, write_target_profile
 from edgesdk.targets.measure.figures import CSV_COLUMNS
 from edgesdk.targets.measure.sweep import _settings
 from edgesdk.targets.probe import probe
@@ -162,6 +162,25 @@ def test_the_target_profile_is_what_was_measured(measured):
     assert "Measured" in profile.notes
     own = target_profile("mine", {**device, "target": "a-target-of-my-own"}, report["created"])
     assert own == profile
+
+
+def test_the_target_profile_knows_the_fastest_backends(measured, tmp_path):
+    """At the largest level and the longest prompt; nothing where the CPU alone was measured."""
+    _, report = measured
+    (device,) = report["devices"]
+    alone = target_profile("mine", device, report["created"])
+    assert (alone.prefill_backend, alone.decode_backend) == ("", "")
+    rows = json.loads(json.dumps(device["results"]))
+    for row in rows:
+        row["backend"] = "cuda"
+        largest = (row["level"], row["prompt_tokens"]) == (2, 16)
+        row["prefill_tokens_per_s"]["p50"] *= 2 if largest else 0.5
+        row["decode_tokens_per_s"]["p50"] *= 0.5 if largest else 2
+    profile = target_profile("mine", {**device, "results": device["results"] + rows}, report["created"])
+    assert (profile.prefill_backend, profile.decode_backend) == ("cuda", "cpu")
+    assert {"cpu", "cuda"} <= set(profile.backends)
+    write_target_profile(tmp_path / "mine.toml", profile)
+    assert _read(tmp_path / "mine.toml") == profile
 
 
 def test_every_way_to_a_device(connection, bundle, tmp_path):

@@ -93,6 +93,8 @@ def test_a_profile_of_ones_own_by_its_path(tmp_path, monkeypatch):
         ('backends = ["cpu", "opencl"]', 'backends = ["opencl"]'),
         ('backends = ["cpu", "opencl"]', 'backends = ["cpu", "vulkan"]'),
         ('toolchain = "zig-aarch64-gnu"', 'toolchain = "zig-aarch64-gnu"\nmemory_share = 1.5'),
+        ('toolchain = "zig-aarch64-gnu"', 'toolchain = "zig-aarch64-gnu"\nprefill_backend = "cuda"'),
+        ('toolchain = "zig-aarch64-gnu"', 'toolchain = "zig-aarch64-gnu"\ndecode_backend = "gpu"'),
         ('toolchain = "zig-aarch64-gnu"', 'toolchain = "zig-aarch64-gnu"\nname = "other"'),
     ],
 )
