@@ -18,7 +18,8 @@ def refusal(connection: Connection, deployment: Deployment, backend: str) -> str
     finished = connection.run(deployment.command(["info", "--json", f"--backend={backend}"]), quiet_s=None)
     if not finished.status:
         return ""
-    return "; hint: ".join(filter(None, error_and_hint(finished.stderr.decode("utf-8", "replace"))))
+    told = "; hint: ".join(filter(None, error_and_hint(finished.stderr.decode("utf-8", "replace"))))
+    return told or f"`edge-run` ended with status {finished.status} and said nothing"  # a driver may crash
 
 
 def default_backend(connection: Connection, deployment: Deployment) -> tuple[str, str]:

@@ -61,26 +61,36 @@ def here(artifact: Path, program: Path) -> Deployment:
 def measure_device(
     connection: Connection, deployment: Deployment, plan: Plan, progress: Progress | None = None
 ) -> dict[str, Any]:
-    """One entry of `devices` of MEASURED_SCHEMA; a backend that the device lacks is told there.
+    """One entry of `devices` of MEASURED_SCHEMA; a GPU that the device lacks, or that fails at a level, is told there.
 
     Raises DeviceError, also where no backend of the plan can be used, and UsageError for a level that is not there.
     """
     info = probe(connection)
     levels = _levels(connection, deployment)
     refusals = {backend: refusal(connection, deployment, backend) for backend in plan.backends}
+    unavailable = [{"backend": backend, "error": why} for backend, why in refusals.items() if why]
     usable = tuple(backend for backend, why in refusals.items() if not why)
-    if not usable:
-        raise DeviceError(f"`{connection.name}` has none of the backends: {'; '.join(refusals.values())}")
     settings = _settings(replace(plan, backends=usable), levels, info)
     before = info.condition
-    results: list[dict[str, Any]] = []
-    for setting in settings:
+    measured: dict[_Setting, dict[str, Any]] = {}
+    for done, setting in enumerate(settings):
         if progress is not None:
-            progress(connection.name, len(results), len(settings) + 1)
-        results.append(_measure(connection, deployment, plan, setting, levels[setting.level]))
+            progress(connection.name, done, len(settings) + 1)
+        try:
+            measured[setting] = _measure(connection, deployment, plan, setting, levels[setting.level])
+        except DeviceError as error:
+            if setting.backend == "cpu":
+                raise
+            why = "; hint: ".join(filter(None, (error.message, error.hint)))
+            unavailable.append({"backend": setting.backend, "error": f"level {setting.level}: {why}"})
+    if not measured:
+        reasons = "; ".join(one["error"] for one in unavailable)
+        raise DeviceError(f"`{connection.name}` can use none of the backends: {reasons}")
     if progress is not None:
         progress(connection.name, len(settings), len(settings) + 1)
-    again = _measure(connection, deployment, replace(plan, ops=False), settings[0], levels[settings[0].level])
+    results = list(measured.values())
+    first = next(iter(measured))
+    again = _measure(connection, deployment, replace(plan, ops=False), first, levels[first.level])
     repeat = again["decode_tokens_per_s"]["p50"] / results[0]["decode_tokens_per_s"]["p50"]
     after = read_condition(connection)
     detected, why = held_back(before, after)
@@ -98,7 +108,7 @@ def measure_device(
         "after": asdict(after),
         "throttling": {"detected": detected, "why": why, "repeat": repeat},
         "read_gb_per_s": _read_gb_per_s(results),
-        "unavailable": [{"backend": backend, "error": why} for backend, why in refusals.items() if why],
+        "unavailable": unavailable,
         "results": results,
     }
 

@@ -196,9 +196,8 @@ def test_every_way_to_a_device(connection, bundle, tmp_path):
         measure_device(connection, deployment, Plan(levels=(2,)))
 
 
-@pytest.fixture
-def without_opencl(bundle, tmp_path, monkeypatch):
-    """A device `box` whose edge-run refuses OpenCL, whatever this machine has."""
+def make_box(bundle, tmp_path, opencl):
+    """A device `box` whose edge-run does this when it is asked for OpenCL, and computes on the CPU besides."""
     root = tmp_path / "root"
     (tmp_path / "devices.toml").write_text(f'[box]\nkind = "local"\naddress = "box"\nroot = "{root}"\n')
     done = deploy(read_bundle(bundle), LocalConnection(root=str(root))).deployment
@@ -206,17 +205,20 @@ def without_opencl(bundle, tmp_path, monkeypatch):
     program.rename(real)
     program.write_text(
         "#!/bin/sh\n"
-        'case " $* " in *" --backend=opencl "*) printf "error: no OpenCL\\nhint: buy a GPU\\n" >&2; exit 1;; esac\n'
-        f'exec {real} "$@"\n'
+        f'case " $* " in *" --backend=opencl "*) {opencl};; esac\n'
+        f"exec {real} $(printf '%s\\n' \"$@\" | sed 's/--backend=.*/--backend=cpu/')\n"
     )
     program.chmod(0o755)
-    return bundle
 
 
-def test_a_backend_that_the_device_lacks_is_told(without_opencl, tmp_path, capsys):
+NO_OPENCL = 'printf "error: no OpenCL\\nhint: buy a GPU\\n" >&2; exit 1'
+
+
+def test_a_backend_that_the_device_lacks_is_told(bundle, tmp_path, capsys):
     """In every form of the report, beside the measurements of the others."""
+    make_box(bundle, tmp_path, NO_OPENCL)
     table, page = tmp_path / "x.csv", tmp_path / "x.html"
-    arguments = ["profile", str(without_opencl), "--device", "box", "--levels", "0", "--threads", "1", *QUICK]
+    arguments = ["profile", str(bundle), "--device", "box", "--levels", "0", "--threads", "1", *QUICK]
     both = [*arguments, "--backends", "opencl,cpu"]
     assert main([*both, "--csv", str(table), "--html", str(page), "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
@@ -234,7 +236,29 @@ def test_a_backend_that_the_device_lacks_is_told(without_opencl, tmp_path, capsy
     assert main(both) == 0
     assert "opencl cannot be used: no OpenCL; hint: buy a GPU" in capsys.readouterr().out
     assert main([*arguments, "--backends", "opencl"]) == 1
-    assert "`box` has none of the backends: no OpenCL" in capsys.readouterr().err
+    assert "`box` can use none of the backends: no OpenCL" in capsys.readouterr().err
+
+
+AT_LEVEL_1 = f'case " $* " in *" --level=1 "*) {NO_OPENCL};; esac'
+
+
+@pytest.mark.parametrize(
+    ("opencl", "n_rows", "told"),
+    [
+        ("kill -9 $$", 2, "`edge-run` ended with status 137 and said nothing"),
+        (AT_LEVEL_1, 3, "level 1: `edge-run` on `box`: no OpenCL; hint: buy a GPU"),
+    ],
+    ids=["its driver crashes", "a level does not fit"],
+)
+def test_a_gpu_that_fails_leaves_the_rest(opencl, n_rows, told, bundle, tmp_path, capsys):
+    make_box(bundle, tmp_path, opencl)
+    arguments = ["profile", str(bundle), "--device", "box", "--levels", "0,1", "--threads", "1", *QUICK]
+    assert main([*arguments, "--backends", "opencl,cpu", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    jsonschema.validate(report, MEASURED_SCHEMA)
+    (device,) = report["devices"]
+    assert device["unavailable"] == [{"backend": "opencl", "error": told}]
+    assert len(device["results"]) == n_rows
 
 
 def test_backends_are_measured_side_by_side(out, tmp_path, monkeypatch, capsys):

@@ -123,8 +123,8 @@ class _Endpoints:
     def _model(self) -> dict[str, Any]:
         model = self._service.model
         level = model.levels[model.level]
-        meta = {"level": level.index, "rate": level.rate, "mapped_bytes": level.mapped_bytes, "context": model.context}
-        meta |= {"backend": model.backend.name}
+        meta: dict[str, Any] = {"level": level.index, "rate": level.rate, "mapped_bytes": level.mapped_bytes}
+        meta |= {"context": model.context, "backend": model.backend.name}
         name = self._service.name
         return {"id": name, "object": "model", "created": self._began, "owned_by": "edgesdk", "meta": meta}
 
