@@ -130,6 +130,7 @@ exec {real} $(printf '%s\\n' "$@" | sed 's/--backend=.*/--backend=cpu/')
             "backend auto: cuda, which decodes fastest as its bundle says, cannot be used: ",
         ),
         ("opencl", "none", "cuda", "cuda", ""),
+        ("opencl", "none", "auto --adaptive", "auto", ""),
     ],
 )
 def test_auto_is_the_backend_that_the_bundle_says_is_fastest(
@@ -149,7 +150,7 @@ def test_auto_is_the_backend_that_the_bundle_says_is_fastest(
     program.write_text(RECORDS_BACKEND.format(real=real, log=log, refused=refused))
     program.chmod(0o755)
     capsys.readouterr()
-    assert main(["run", str(bundle), "Hello", "--device", "box", "-n", "4", "--backend", asked]) == 0
+    assert main(["run", str(bundle), "Hello", "--device", "box", "-n", "4", "--backend", *asked.split()]) == 0
     captured = capsys.readouterr()
     assert captured.out == edgesdk.load(folder / "model.edge").generate("Hello", max_tokens=4) + "\n"
     assert f"--backend={expected}" in log.read_text().splitlines()[-1].split()

@@ -24,12 +24,13 @@ def run_remotely(
 
     given: bundle, artifact or name of a deployment; options: name -> value, None and False are left out, True is a
     flag, lists are given again and again; feed: blocks for its stdin, or a file descriptor
-    `--backend auto` is the backend that the deployment knows to be the fastest, where it can be used.
+    `--backend auto` is the backend that the deployment knows to be the fastest, where it can be used; for `--adaptive`,
+    which takes the CPU, edge-run chooses.
     Ctrl-C ends the program there too.
     """
     connection = connect(find_device(device))
     deployment = find_deployment(connection, given)
-    if options.get("--backend") == "auto":
+    if options.get("--backend") == "auto" and not options.get("--adaptive"):
         backend, why = default_backend(connection, deployment)
         options = {**options, "--backend": backend}
         if why:
