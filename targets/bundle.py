@@ -92,7 +92,8 @@ def _manifest(
         "target": profile.name,
         "abi": native.toolchain.abi,
         "isa_floor": list(profile.isa_floor),
-        "backends": list(profile.backends),
+        "backends": [backend for backend in profile.backends if backend in native.backends],
+        **_fastest_backends(profile, native),
         "default_budget_bytes": _budget(profile),
         "default_level": _default_level(artifact, profile),
         "limits": {
@@ -111,6 +112,12 @@ def _manifest(
         ],
         "notes": [profile.notes, *native.toolchain.notes] if profile.notes else list(native.toolchain.notes),
     }
+
+
+def _fastest_backends(profile: Profile, native: NativeBuild) -> dict[str, str]:
+    """What the profile knows of speeds, as far as this build has those backends."""
+    known = {"prefill_backend": profile.prefill_backend, "decode_backend": profile.decode_backend}
+    return {key: backend for key, backend in known.items() if backend in native.backends}
 
 
 def _budget(profile: Profile) -> int:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from edgesdk.targets.profile import BACKENDS
+
 __all__ = ["MANIFEST_SCHEMA", "MANIFEST_VERSION", "BundledLevel", "largest_within"]
 
 MANIFEST_VERSION = 1
@@ -13,6 +15,7 @@ MANIFEST_VERSION = 1
 _FILE_HASH = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
 _BYTES = {"type": "integer", "minimum": 1}
 _TEXTS = {"type": "array", "items": {"type": "string", "minLength": 1}}
+_BACKEND = {"enum": list(BACKENDS)}
 MANIFEST_SCHEMA: dict[str, Any] = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
     "title": "manifest.json of a bundle",
@@ -27,7 +30,9 @@ MANIFEST_SCHEMA: dict[str, Any] = {
         "target": {"type": "string", "minLength": 1},
         "abi": {"type": "string", "pattern": "^(aarch64|x86_64)-"},
         "isa_floor": _TEXTS,
-        "backends": {**_TEXTS, "minItems": 1},
+        "backends": {"type": "array", "items": _BACKEND, "minItems": 1},
+        "prefill_backend": _BACKEND,
+        "decode_backend": _BACKEND,
         "default_budget_bytes": _BYTES,
         "default_level": {"type": "integer", "minimum": 0},
         "limits": {

@@ -28,10 +28,14 @@ _LAYOUT = ("-DCMAKE_INSTALL_BINDIR=.", "-DCMAKE_INSTALL_LIBDIR=lib", "-DEDGE_WER
 
 @dataclass(frozen=True)
 class NativeBuild:
-    """`folder` holds edge-run, include/edge.h and, where the library can be made, lib/ and java/; do not change it."""
+    """`folder` holds edge-run, include/edge.h and, where the library can be made, lib/ and java/; do not change it.
+
+    backends: what can compute in this build, as its configuration found
+    """
 
     folder: Path
     toolchain: Toolchain
+    backends: tuple[str, ...]
 
 
 def cache_folder() -> Path:
@@ -63,9 +67,10 @@ def build_native(profile: Profile, progress: Progress | None = None) -> NativeBu
             folders = ("-S", str(toolchain.NATIVE), "-B", str(work / "build"))
             build.run([cmake, *folders, "-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja}", *options])
             build.run([cmake, "--build", str(work / "build")])
-            build.run([cmake, "--install", str(work / "build"), "--prefix", str(work / "tree")])
-            _keep(work / "tree", kept)
-    return NativeBuild(kept, tools)
+            build.run([cmake, "--install", str(work / "build"), "--prefix", str(work / "kept" / "tree")])
+            shutil.copy(work / "build" / "device" / "backends.txt", work / "kept")
+            _keep(work / "kept", kept)
+    return NativeBuild(kept / "tree", tools, tuple((kept / "backends.txt").read_text("utf-8").split()))
 
 
 class _Build:
@@ -141,11 +146,11 @@ def _make_folder(folder: Path) -> None:
         ) from error
 
 
-def _keep(tree: Path, kept: Path) -> None:
+def _keep(finished: Path, kept: Path) -> None:
     """Moves a finished build to its place at once; another process may have been faster."""
     try:
-        tree.rename(kept)
+        finished.rename(kept)
     except OSError:
         if not kept.is_dir():
             raise
-        shutil.rmtree(tree)
+        shutil.rmtree(finished)

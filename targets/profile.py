@@ -14,7 +14,10 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["Profile", "load_profile", "load_profiles", "profile_names"]
+__all__ = ["BACKENDS", "Profile", "load_profile", "load_profiles", "profile_names"]
+
+BACKENDS = ("cpu", "opencl", "cuda")
+"""What can compute on a target."""
 
 _FOLDER = Path(__file__).parent / "profiles"
 
@@ -33,10 +36,12 @@ class Profile:
     isa_floor: tuple[str, ...]  # what every machine of this target has; faster kernel sets are chosen at run time
     memory_bytes: int  # of the whole machine
     memory_gb_per_s: float  # peak bandwidth in 1e9 bytes per second
-    backends: tuple[str, ...]  # in order of preference
+    backends: tuple[str, ...]  # what machines of this target may have, of BACKENDS
     toolchain: str  # cmake/<toolchain>.cmake; empty: the build machine's own compiler
     notes: str
     memory_share: float = 0.5  # of memory_bytes, that a bundle's default budget grants
+    prefill_backend: str = ""  # the fastest of `backends` for prompts, where that was measured
+    decode_backend: str = ""  # likewise for the tokens of an answer
     android_abi: str = ""  # what ANDROID_NDK_HOME builds for, e.g. arm64-v8a; empty: not Android
     android_api: int = 0  # the oldest API level
 
@@ -131,6 +136,10 @@ def _out_of_range(profile: Profile) -> list[str]:
         wrong.append(f"`memory_gb_per_s` is {profile.memory_gb_per_s}, expected more than 0")
     if not 0 < profile.memory_share <= 1:
         wrong.append(f"`memory_share` is {profile.memory_share}, expected more than 0 and at most 1")
-    if not profile.backends:
-        wrong.append("`backends` is empty, expected at least `cpu`")
+    if "cpu" not in profile.backends or not set(profile.backends) <= set(BACKENDS):
+        wrong.append(f"`backends` is {list(profile.backends)}, expected cpu and what else there may be: opencl, cuda")
+    for phase in ("prefill", "decode"):
+        fastest = getattr(profile, f"{phase}_backend")
+        if fastest and fastest not in profile.backends:
+            wrong.append(f"`{phase}_backend` is `{fastest}`, expected one of `backends`")
     return wrong

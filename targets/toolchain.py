@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -19,6 +20,7 @@ __all__ = ["Toolchain", "find_program", "find_toolchain", "native_sources"]
 NATIVE = Path(__file__).parents[1] / "native"
 _SUFFIXES = {".c", ".cl", ".cmake", ".cpp", ".cu", ".h", ".in", ".inc", ".java", ".map", ".txt"}
 _EXTRA_HINT = "pip install 'edgesdk[targets]'"
+_CUDA_FLOOR = (13, 0)  # the first nvcc that knows all GPUs of device/kernel_fatbin.cmake
 
 
 @dataclass(frozen=True)
@@ -61,14 +63,55 @@ def find_program(name: str) -> str:
 def find_toolchain(profile: Profile) -> Toolchain:
     """The toolchain of a profile; nothing is built yet. Raises MissingExtraError, ToolchainError and UsageError.
 
-    Android: the NDK where ANDROID_NDK_HOME names one, else the profile's own toolchain.
+    Android: the NDK where ANDROID_NDK_HOME names one, else the profile's own toolchain. For a target that may have
+    CUDA, also an nvcc: the one that EDGE_NVCC names, of the PyPI packages, or on PATH; without it, a note says so.
     """
+    tools = _compiler(profile)
+    if "cuda" not in profile.backends or tools.abi.endswith("-musl"):
+        return tools
+    nvcc, version, missing = _find_nvcc()
+    if missing:
+        return replace(tools, notes=(*tools.notes, missing))
+    return replace(tools, options=(*tools.options, f"-DEDGE_NVCC={nvcc}"), identity=f"{tools.identity} nvcc {version}")
+
+
+def _compiler(profile: Profile) -> Toolchain:
     ndk = os.environ.get("ANDROID_NDK_HOME", "")
     if profile.android_abi and ndk:
         return _ndk_toolchain(profile, Path(ndk))
     if profile.toolchain:
         return _zig_toolchain(profile)
     return _own_toolchain(profile)
+
+
+def _find_nvcc() -> tuple[str, str, str]:
+    """(program, its version, ""), or what to say where there is none that can be used.
+
+    Raises ToolchainError for one that EDGE_NVCC names and that cannot.
+    """
+    floor = ".".join(map(str, _CUDA_FLOOR))
+    given = os.environ.get("EDGE_NVCC", "")
+    hint = f"EDGE_NVCC names nvcc {floor} or later; `pip install 'edgesdk[cuda]'` brings one"
+    nvcc = shutil.which(given) if given else _pypi_nvcc() or shutil.which("nvcc")
+    if nvcc is None:
+        found = f"EDGE_NVCC is `{given}`, which is no program" if given else "no nvcc was found"
+    else:
+        version = re.search(r"release (\d+)\.(\d+)", _output(nvcc, "--version"))
+        if version and (int(version[1]), int(version[2])) >= _CUDA_FLOOR:
+            return str(Path(nvcc).absolute()), version[0], ""
+        found = f"`{nvcc}` is {version[0] if version else 'no nvcc'}, {floor} or later is needed"
+    if given:
+        raise ToolchainError(found, hint=f"{hint}; unset it for bundles without CUDA")
+    return "", "", f"CUDA is left out: {found}. {hint}; then bundle again."
+
+
+def _pypi_nvcc() -> str | None:
+    """The nvcc of the package nvidia-cuda-nvcc, with the others of the extra `cuda` in the same folder."""
+    spec = find_spec("nvidia")
+    for place in (spec.submodule_search_locations if spec is not None else None) or ():
+        for program in sorted(Path(place).glob("cu*/bin/nvcc"), reverse=True):
+            return str(program)
+    return None
 
 
 def _ndk_toolchain(profile: Profile, ndk: Path) -> Toolchain:
@@ -117,7 +160,10 @@ def _zig_notes(profile: Profile) -> tuple[str, ...]:
             "set ANDROID_NDK_HOME and bundle again; `libedge.so` is then built. OpenCL has not run on a phone yet.",
         )
     if profile.abi.endswith("-musl"):
-        return ("A static `edge-run`; programs that link the engine need a target with glibc.",)
+        return (
+            "A static `edge-run`, on the CPU alone: it cannot load a GPU's driver. Take a target with glibc for that, "
+            "and for programs that link the engine.",
+        )
     _, _, glibc = profile.abi.partition("-gnu.")
     return (f"For glibc {glibc} and later; libc++ is inside `libedge.so`.",) if glibc else ()
 
@@ -158,10 +204,14 @@ def _zig() -> str:
 
 
 def _version(program: str, argument: str) -> str:
+    return next(iter(_output(program, argument).splitlines()), "")
+
+
+def _output(program: str, argument: str) -> str:
     try:
         result = subprocess.run([program, argument], capture_output=True, text=True, timeout=60, check=True)
     except (OSError, subprocess.SubprocessError) as error:
         raise ToolchainError(
             f"`{program} {argument}` failed: {error}", hint="install it again, or name another compiler"
         ) from error
-    return result.stdout.splitlines()[0] if result.stdout else ""
+    return result.stdout

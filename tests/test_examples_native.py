@@ -124,7 +124,8 @@ def java(bundle, tmp_path_factory):
 def run_java(folder: Path, bundle: Path, *arguments: object) -> str:
     checks = ["-Xcheck:jni", "-XX:+AllowUserSignalHandlers"]  # the engine handles SIGBUS
     options = [*checks, f"-Djava.library.path={folder}", "-cp", folder]
-    return run(need("java", "default-jdk-headless"), *options, *arguments, LD_LIBRARY_PATH=bundle / "lib")
+    environment = {"LD_LIBRARY_PATH": bundle / "lib", "EDGE_OPENCL_DEVICE": "no such name"}
+    return run(need("java", "default-jdk-headless"), *options, *arguments, **environment)
 
 
 def test_java(artifact, bundle, java, expected):
@@ -132,7 +133,7 @@ def test_java(artifact, bundle, java, expected):
 
 
 def test_the_java_binding(artifact, bundle, java):
-    """tests/device/BindingChecks.java: errors, texts, listeners, cancelling, closing."""
+    """tests/device/BindingChecks.java: errors, backends, texts, listeners, cancelling, closing."""
     output = run_java(java, bundle, "BindingChecks", artifact)
     assert "WARNING in native method" not in output
     assert output.splitlines()[-1] == "all checks held"

@@ -70,7 +70,7 @@ FUNCTION(jbyteArray, version)(JNIEnv* env, jclass type) {
 }
 
 FUNCTION(jlong, modelLoad)(JNIEnv* env, jclass type, jbyteArray path, jint choose, jdouble rate, jlong budget_bytes, jint level,
-                           jint context_tokens, jint kv_bits, jint n_threads, jint verify) {
+                           jint context_tokens, jint kv_bits, jint n_threads, jint verify, jint backend) {
     edge_load_options options;
     edge_model* model = NULL;
     edge_status status;
@@ -87,9 +87,18 @@ FUNCTION(jlong, modelLoad)(JNIEnv* env, jclass type, jbyteArray path, jint choos
     options.kv_bits = kv_bits;
     options.n_threads = n_threads;
     options.verify = verify;
+    options.backend = backend;
     status = edge_model_load(name, &options, &model);
     free(name);
     return succeeded(env, status) ? (jlong)(intptr_t)model : 0;
+}
+
+FUNCTION(jbyteArray, modelBackend)(JNIEnv* env, jclass type, jlong model) {
+    edge_backend_info info;
+    (void)type;
+    info.struct_size = sizeof info;
+    if (!succeeded(env, edge_model_backend(to_model(model), &info))) return NULL;
+    return new_bytes(env, info.name, strlen(info.name));
 }
 
 FUNCTION(void, modelClose)(JNIEnv* env, jclass type, jlong model) {

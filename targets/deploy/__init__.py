@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+from edgesdk.targets.deploy.backends import default_backend, refusal
 from edgesdk.targets.deploy.bundle import Bundle, read_bundle
 from edgesdk.targets.deploy.deploy import Deployed, deploy
-from edgesdk.targets.deploy.deployment import Deployment, find_deployment
+from edgesdk.targets.deploy.deployment import Deployment, error_and_hint, find_deployment
 
-__all__ = ["Bundle", "Deployed", "Deployment", "deploy", "find_deployment", "read_bundle"]
+__all__ = [
+    "Bundle",
+    "Deployed",
+    "Deployment",
+    "default_backend",
+    "deploy",
+    "error_and_hint",
+    "find_deployment",
+    "read_bundle",
+    "refusal",
+]

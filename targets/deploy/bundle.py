@@ -22,7 +22,8 @@ class Bundle:
     """What is in the folder, and which machines it is for.
 
     abi: target triple of the program; isa_floor: kernel sets that the machine must have; artifact: path of the .edge
-    file; sha256: of the whole artifact; program: path of `edge-run`
+    file; sha256: of the whole artifact; program: path of `edge-run`; prefill_backend, decode_backend: the fastest for
+    prompts and for answers, "" where that is not known
     """
 
     folder: Path
@@ -35,6 +36,8 @@ class Bundle:
     levels: tuple[BundledLevel, ...]
     program: Path
     program_sha256: str
+    prefill_backend: str = ""
+    decode_backend: str = ""
 
     def level(self, index: int) -> BundledLevel:
         """The level of that number. Raises UsageError."""
@@ -87,6 +90,8 @@ def read_bundle(folder: Path) -> Bundle:
         levels=_levels(artifact, check),
         program=folder / _PROGRAM,
         program_sha256=_program_hash(manifest, check),
+        prefill_backend=str(manifest.get("prefill_backend", "")),
+        decode_backend=str(manifest.get("decode_backend", "")),
     )
     if check.problems:
         raise UsageError(f"`{path}`: {'; '.join(check.problems)}", hint=_HINT)

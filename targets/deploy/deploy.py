@@ -67,6 +67,8 @@ def deploy(
         level=chosen.level,
         file_bytes=n_bytes,
         backends=bundle.backends,
+        prefill_backend=bundle.prefill_backend,
+        decode_backend=bundle.decode_backend,
     )
 
     def report(file: str) -> Callable[[int, int], None] | None:

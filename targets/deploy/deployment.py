@@ -14,7 +14,15 @@ from edgesdk.errors import DeviceError, UsageError
 from edgesdk.targets.connections import Connection
 from edgesdk.targets.connections.push import file_sha256
 
-__all__ = ["RECORD", "Deployment", "check_name", "deployment_name", "find_deployment", "same_artifact"]
+__all__ = [
+    "RECORD",
+    "Deployment",
+    "check_name",
+    "deployment_name",
+    "error_and_hint",
+    "find_deployment",
+    "same_artifact",
+]
 
 RECORD = "deployed.json"
 _NO_RECORD = 44
@@ -24,7 +32,7 @@ _NO_RECORD = 44
 class Deployment:
     """One deployment. artifact, program: paths on the device; sha256: of the whole artifact that it was cut from.
 
-    level: the largest level that was pushed; backends: those of the bundle
+    level: the largest level that was pushed; backends, prefill_backend, decode_backend: those of the bundle
     """
 
     name: str
@@ -36,6 +44,8 @@ class Deployment:
     level: int
     file_bytes: int
     backends: tuple[str, ...]
+    prefill_backend: str = ""
+    decode_backend: str = ""
 
     def command(self, arguments: Sequence[str]) -> str:
         """The script that runs `edge-run COMMAND ARTIFACT OPTIONS` and becomes its process."""
@@ -45,6 +55,14 @@ class Deployment:
     def record(self) -> bytes:
         """The text of deployed.json."""
         return (json.dumps({"format_version": 1, **asdict(self)}, indent=2) + "\n").encode()
+
+
+def error_and_hint(stderr: str) -> tuple[str, str]:
+    """The last error that `edge-run` told there, and its hint; without one the end of what it said."""
+    lines = stderr.splitlines()
+    errors = [line.partition("error: ")[2] for line in lines if "error: " in line]
+    hints = [line.removeprefix("hint: ") for line in lines if line.startswith("hint: ")]
+    return errors[-1] if errors else " ".join(stderr.split())[-300:], hints[-1] if hints else ""
 
 
 def check_name(name: str) -> str:

@@ -24,6 +24,7 @@ CSV_COLUMNS = (
     "perplexity",
     "kl",
     "backend",
+    "backend_device",
     "isa",
     "threads",
     "prompt_tokens",
@@ -42,6 +43,7 @@ CSV_COLUMNS = (
     "energy_source",
     "energy_joules",
     "energy_watts",
+    "error",
 )
 
 
@@ -63,13 +65,18 @@ def summary(n_tokens: int, seconds: Sequence[float]) -> dict[str, float]:
 
 
 def csv_text(measured: Mapping[str, Any]) -> str:
-    """One line per measurement, under CSV_COLUMNS; what is not available is empty."""
+    """One line per measurement, under CSV_COLUMNS; what is not available is empty.
+
+    A backend that a device lacks is a line with its `error`.
+    """
     text = io.StringIO()
     writer = csv.DictWriter(text, CSV_COLUMNS, lineterminator="\n")
     writer.writeheader()
     for device in measured["devices"]:
         for row in device["results"]:
             writer.writerow(_flat(device["name"], row))
+        for lacking in device["unavailable"]:
+            writer.writerow(_flat(device["name"], lacking))
     return text.getvalue()
 
 

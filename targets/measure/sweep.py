@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from edgesdk.errors import DeviceError, UsageError
 from edgesdk.targets.condition import held_back, read_condition
 from edgesdk.targets.connections import Connection
-from edgesdk.targets.deploy import Deployment
+from edgesdk.targets.deploy import Deployment, error_and_hint, refusal
 from edgesdk.targets.energy import measured_script, parse_energy
 from edgesdk.targets.measure.figures import summary
 from edgesdk.targets.probe import DeviceInfo, probe
@@ -31,9 +31,10 @@ _COPIED = (
 
 @dataclass(frozen=True)
 class Plan:
-    """What is varied. Empty: all levels that are there; one thread and one per core; the processor alone.
+    """What is varied. Empty: all levels that are there; one thread and one per core.
 
-    ops: one more run of each setting tells where its time goes, by kind of operation
+    threads: of the CPU; a GPU, which they mean nothing to, is measured once
+    ops: one more run of each setting of the CPU tells where its time goes, by kind of operation
     """
 
     levels: tuple[int, ...] = ()
@@ -45,8 +46,7 @@ class Plan:
     ops: bool = False
 
 
-@dataclass(frozen=True)
-class _Setting:
+class _Setting(NamedTuple):
     level: int
     backend: str
     threads: int
@@ -55,25 +55,42 @@ class _Setting:
 
 def here(artifact: Path, program: Path) -> Deployment:
     """An artifact on this machine as if it were deployed: measured where it lies."""
-    return Deployment("", "", str(artifact.parent), str(artifact), str(program), "", -1, 0, ("cpu",))
+    return Deployment("", "", str(artifact.parent), str(artifact), str(program), "", -1, 0, ())
 
 
 def measure_device(
     connection: Connection, deployment: Deployment, plan: Plan, progress: Progress | None = None
 ) -> dict[str, Any]:
-    """One entry of `devices` of MEASURED_SCHEMA. Raises DeviceError; UsageError for what the device does not have."""
+    """One entry of `devices` of MEASURED_SCHEMA; a GPU that the device lacks, or that fails at a level, is told there.
+
+    Raises DeviceError, also where no backend of the plan can be used, and UsageError for a level that is not there.
+    """
     info = probe(connection)
     levels = _levels(connection, deployment)
-    settings = _settings(plan, levels, deployment, info)
+    refusals = {backend: refusal(connection, deployment, backend) for backend in plan.backends}
+    unavailable = [{"backend": backend, "error": why} for backend, why in refusals.items() if why]
+    usable = tuple(backend for backend, why in refusals.items() if not why)
+    settings = _settings(replace(plan, backends=usable), levels, info)
     before = info.condition
-    results: list[dict[str, Any]] = []
-    for setting in settings:
+    measured: dict[_Setting, dict[str, Any]] = {}
+    for done, setting in enumerate(settings):
         if progress is not None:
-            progress(connection.name, len(results), len(settings) + 1)
-        results.append(_measure(connection, deployment, plan, setting, levels[setting.level]))
+            progress(connection.name, done, len(settings) + 1)
+        try:
+            measured[setting] = _measure(connection, deployment, plan, setting, levels[setting.level])
+        except DeviceError as error:
+            if setting.backend == "cpu":
+                raise
+            why = "; hint: ".join(filter(None, (error.message, error.hint)))
+            unavailable.append({"backend": setting.backend, "error": f"level {setting.level}: {why}"})
+    if not measured:
+        reasons = "; ".join(one["error"] for one in unavailable)
+        raise DeviceError(f"`{connection.name}` can use none of the backends: {reasons}")
     if progress is not None:
         progress(connection.name, len(settings), len(settings) + 1)
-    again = _measure(connection, deployment, replace(plan, ops=False), settings[0], levels[settings[0].level])
+    results = list(measured.values())
+    first = next(iter(measured))
+    again = _measure(connection, deployment, replace(plan, ops=False), first, levels[first.level])
     repeat = again["decode_tokens_per_s"]["p50"] / results[0]["decode_tokens_per_s"]["p50"]
     after = read_condition(connection)
     detected, why = held_back(before, after)
@@ -91,6 +108,7 @@ def measure_device(
         "after": asdict(after),
         "throttling": {"detected": detected, "why": why, "repeat": repeat},
         "read_gb_per_s": _read_gb_per_s(results),
+        "unavailable": unavailable,
         "results": results,
     }
 
@@ -110,38 +128,34 @@ def _levels(connection: Connection, deployment: Deployment) -> dict[int, Mapping
     return {entry["index"]: entry for entry in entries if entry["available"]}
 
 
-def _settings(
-    plan: Plan, levels: Mapping[int, Mapping[str, Any]], deployment: Deployment, info: DeviceInfo
-) -> list[_Setting]:
+def _settings(plan: Plan, levels: Mapping[int, Mapping[str, Any]], info: DeviceInfo) -> list[_Setting]:
     missing = [level for level in plan.levels if level not in levels]
     if missing:
         raise UsageError(
             f"level {missing[0]} is not on the device", hint=f"it holds levels 0 to {max(levels)}; deploy a larger one"
         )
-    unknown = [backend for backend in plan.backends if backend not in deployment.backends]
-    if unknown:
-        raise UsageError(
-            f"backend `{unknown[0]}` is not in the bundle", hint=f"it has {', '.join(deployment.backends) or 'none'}"
-        )
     threads = plan.threads or tuple(sorted({1, max(1, info.n_cores)}))
     chosen = plan.levels or tuple(sorted(levels))
-    return [_Setting(*values) for values in product(chosen, plan.backends, threads, plan.prompt_tokens)]
+    every = product(chosen, plan.backends, threads, plan.prompt_tokens)
+    return [one for one in map(_Setting._make, every) if one.backend == "cpu" or one.threads == max(threads)]
 
 
 def _measure(
     connection: Connection, deployment: Deployment, plan: Plan, setting: _Setting, level: Mapping[str, Any]
 ) -> dict[str, Any]:
+    ops = plan.ops and setting.backend == "cpu"  # a GPU's kernels are not timed one by one
     arguments = [
         "bench", "--json", f"--level={setting.level}", f"--threads={setting.threads}", f"--runs={plan.n_runs}",
         f"--prompt-tokens={setting.prompt_tokens}", f"--decode-tokens={plan.decode_tokens}",
-        f"--context={setting.prompt_tokens + plan.decode_tokens}", *(["--ops"] if plan.ops else []),
+        f"--context={setting.prompt_tokens + plan.decode_tokens}", f"--backend={setting.backend}",
+        *(["--ops"] if ops else []),
     ]  # fmt: skip
     script = measured_script(deployment.command(arguments).removeprefix("exec "))
     finished = connection.run(script, quiet_s=None)
     if finished.status:
         raise _refused(connection, _without_readings(finished.stderr.decode("utf-8", "replace")))
     row = _json(connection, finished.text)["levels"][0]
-    needed = (*_COPIED, "prefill_seconds", "decode_seconds", *(["ops"] if plan.ops else []))
+    needed = (*_COPIED, "device", "prefill_seconds", "decode_seconds", *(["ops"] if ops else []))
     absent = [key for key in needed if key not in row]
     if absent:
         raise DeviceError(
@@ -150,13 +164,14 @@ def _measure(
         )
     return {
         **{key: row[key] for key in _COPIED},
+        "backend_device": row["device"],
         "perplexity": level["ppl"],
         "kl": level["kl"],
         "runs": plan.n_runs,
         "prefill_tokens_per_s": summary(setting.prompt_tokens, row["prefill_seconds"]),
         "decode_tokens_per_s": summary(plan.decode_tokens, row["decode_seconds"]),
         "energy": asdict(parse_energy(finished.stderr.decode("utf-8", "replace"))),
-        "ops": row["ops"] if plan.ops else None,
+        "ops": row["ops"] if ops else None,
     }
 
 
@@ -176,8 +191,5 @@ def _without_readings(stderr: str) -> str:
 
 def _refused(connection: Connection, words: str) -> DeviceError:
     """edge-run's own error and hint, under the device's name."""
-    lines = words.splitlines()
-    errors = [line.partition("error: ")[2] for line in lines if "error: " in line]
-    hints = [line.removeprefix("hint: ") for line in lines if line.startswith("hint: ")]
-    said = errors[-1] if errors else " ".join(words.split())[-300:]
-    return DeviceError(f"`edge-run` on `{connection.name}`: {said}", hint=hints[-1] if hints else "")
+    said, hint = error_and_hint(words)
+    return DeviceError(f"`edge-run` on `{connection.name}`: {said}", hint=hint)

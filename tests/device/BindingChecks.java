@@ -53,6 +53,19 @@ public final class BindingChecks {
         check(!Model.engineVersion().isEmpty(), "a version");
     }
 
+    /** With EDGE_OPENCL_DEVICE naming none: there is no OpenCL, whatever the machine has. */
+    private static void backends(String path) {
+        LoadOptions opencl = new LoadOptions().backend(LoadOptions.Backend.OPENCL);
+        EdgeException error = thrown(() -> Model.load(path, opencl), 203, "OpenCL");
+        check(error.getMessage().contains("no such name") || !error.hint.isEmpty(), error.getMessage());
+        for (LoadOptions.Backend backend : new LoadOptions.Backend[] {LoadOptions.Backend.CPU, LoadOptions.Backend.AUTO}) {
+            try (Model model = Model.load(path, new LoadOptions().backend(backend))) {
+                boolean found = backend == LoadOptions.Backend.AUTO && model.backend().equals("cuda");
+                check(found || model.backend().equals("cpu"), "what computes is told: " + model.backend());
+            }
+        }
+    }
+
     private static void texts(Model model) {
         String text = "a\u0000\u00e9\u4e16\uD83D\uDE00"; // NUL and a character beyond 16 bits: not in JNI's own encoding
         int[] tokens = model.tokenize(text, false, false);
@@ -154,6 +167,7 @@ public final class BindingChecks {
 
     public static void main(String[] arguments) {
         loading(arguments[0]);
+        backends(arguments[0]);
         try (Model model = Model.load(arguments[0], new LoadOptions().level(2))) {
             texts(model);
             generating(model);

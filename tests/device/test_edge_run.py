@@ -50,6 +50,7 @@ def test_info_and_selftest(path):
     assert "perplexity" in edge_run("info", path).stdout
     report = json.loads(edge_run("selftest", path, "--json").stdout)
     assert report["isa"] == edgesdk.device.isa()
+    assert report["backends"][:2] == ["cpu", "opencl"]
     assert len(report["logits_hash"]) == 16
     assert edge_run("selftest").returncode == 0
 

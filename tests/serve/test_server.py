@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import re
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from device_artifacts import write_tiny
@@ -64,6 +67,41 @@ def test_memory_is_watched_when_asked_for(path, monkeypatch):
         server.load_for_sessions(path, n_sessions, adaptive=True)[0].close()
         server.load_for_sessions(path, n_sessions)[0].close()
     assert [adaptive for adaptive in asked if adaptive is not None] == [True, False, True, False]
+
+
+def test_a_gpu_that_was_asked_for_and_is_not_there_is_an_error(path, monkeypatch):
+    monkeypatch.setenv("EDGE_OPENCL_DEVICE", "no such name")
+    for n_sessions in (1, 4):
+        with pytest.raises(edgesdk.EngineError, match=r"no OpenCL|OpenCL has no device"):
+            load_for_sessions(path, n_sessions, backend="opencl")
+        with load_for_sessions(path, n_sessions, backend="cpu")[0] as model:
+            assert model.backend.name == "cpu"
+
+
+def test_a_gpu_serves_the_same_text(path, tmp_path):
+    """By sessions in turns, on PoCL where there is no GPU; what computes is told everywhere."""
+    environment = {"EDGE_CACHE_DIR": str(tmp_path)}
+    try:
+        server = Served(path, "--backend", "opencl", "--max-concurrent", 3, "--level", 1, **environment)
+    except AssertionError as error:
+        if os.environ.get("EDGE_REQUIRE_OPENCL") or not re.search("error: (no OpenCL|OpenCL has no)", str(error)):
+            raise
+        pytest.skip(f"SKIPPED no OpenCL device (apt-get install pocl-opencl-icd): {error}")
+    with server, server.client() as client:
+        assert server.report["backend"] == client.models.retrieve(server.name).meta["backend"] == "opencl"
+        prompts = [f"Request {i}" for i in range(6)]
+
+        def ask(prompt):
+            return client.completions.create(model=server.name, prompt=prompt, max_tokens=12, temperature=0)
+
+        with ThreadPoolExecutor(6) as threads:
+            answers = list(threads.map(ask, prompts))
+        assert {answer.system_fingerprint for answer in answers} == {f"edgesdk-{edgesdk.__version__}-level-1-opencl"}
+        found = [answer.choices[0].text for answer in answers]
+    assert "backend opencl: " in server.remarks
+    with edgesdk.load(path, level=1) as model:
+        expected = [model.generate(prompt, max_tokens=12) for prompt in prompts]
+    assert found == expected or "PoCL" not in server.remarks  # which rounds as the CPU does
 
 
 def test_a_cut_file_offers_what_it_holds(path, tmp_path):

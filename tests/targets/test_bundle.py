@@ -15,6 +15,7 @@ from edgesdk.errors import ToolchainError, UsageError
 from edgesdk.targets import bundle as module
 from edgesdk.targets import load_profile
 from edgesdk.targets.bundle import BundledArtifact, write_bundles
+from edgesdk.targets.deploy import read_bundle
 from edgesdk.targets.manifest import MANIFEST_SCHEMA, BundledLevel
 from edgesdk.targets.native import NativeBuild
 from edgesdk.targets.toolchain import Toolchain
@@ -49,12 +50,13 @@ def built(tmp_path, monkeypatch):
     (folder / "edge-run").chmod(0o755)
     (folder / "include" / "edge.h").write_text("/* */")
     toolchain = Toolchain("aarch64-linux-made", (), "made", True, ("Made by a test.",))
+    backends = ("cpu", "opencl")
     asked = []
 
     def build_native(profile, progress=None):
         asked.append(profile.name)
         progress(1, 2)
-        return NativeBuild(folder, toolchain)
+        return NativeBuild(folder, toolchain, backends)
 
     monkeypatch.setattr(module, "build_native", build_native)
     return asked
@@ -87,7 +89,24 @@ def test_the_manifest_says_what_is_there(artifact, built):
         content = (out / "android" / file["path"]).read_bytes()
         assert (len(content), hashlib.sha256(content).hexdigest()) == (file["bytes"], file["sha256"])
     assert stat.S_IMODE((out / "android" / "edge-run").stat().st_mode) == 0o755
-    assert json.loads(manifests[1].read_text("utf-8"))["default_level"] == 2
+    second = json.loads(manifests[1].read_text("utf-8"))
+    assert second["default_level"] == 2
+    # what the build has and the target may have: this build has no CUDA, a Jetson no OpenCL
+    assert (manifest["backends"], second["backends"]) == (["cpu", "opencl"], ["cpu"])
+
+
+def test_what_a_profile_knows_of_speeds_is_said_of_the_backends_that_are_there(artifact, built):
+    known = profile("raspberry-pi-5", prefill_backend="opencl", decode_backend="cpu")
+    half = profile("jetson", prefill_backend="cpu", decode_backend="cuda")  # this build has no CUDA
+    found = []
+    for one in (known, half, profile("jetson-orin-agx")):
+        (path,) = write_bundles(artifact, [one], artifact.path.parent)
+        manifest = json.loads(path.read_text("utf-8"))
+        jsonschema.validate(manifest, MANIFEST_SCHEMA)
+        found.append((manifest.get("prefill_backend"), manifest.get("decode_backend")))
+        bundle = read_bundle(path.parent)
+        assert (bundle.prefill_backend or None, bundle.decode_backend or None) == found[-1]
+    assert found == [("opencl", "cpu"), ("cpu", None), (None, None)]
 
 
 def test_the_artifact_is_named_by_its_way_from_the_bundle(artifact, built, tmp_path):

@@ -1,9 +1,11 @@
-"""Bundles that are really built: what they hold, and that 64-bit ARM ones give this machine's text under qemu."""
+"""Bundles that are really built: what they hold, and that they give this machine's text, 64-bit ARM ones under qemu."""
 
 from __future__ import annotations
 
 import json
 import os
+import platform
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -16,6 +18,7 @@ from device_artifacts import write_tiny
 
 import edgesdk
 from edgesdk.cli import main
+from edgesdk.targets import load_profile
 from edgesdk.targets.manifest import MANIFEST_SCHEMA
 
 pytestmark = pytest.mark.slow
@@ -37,6 +40,17 @@ def jetson(artifact):
     return make_bundle(artifact, "jetson", artifact.parent)
 
 
+@pytest.fixture(scope="module")
+def own(artifact):
+    return make_bundle(artifact, f"linux-{platform.machine()}", artifact.parent)
+
+
+def run(*command: object, **environment: object) -> subprocess.CompletedProcess[bytes]:
+    given = {name: value for name, value in os.environ.items() if name not in {"EDGE_ISA", "EDGE_OPENCL_DEVICE"}}
+    given |= {name: str(value) for name, value in environment.items()}
+    return subprocess.run([str(part) for part in command], capture_output=True, timeout=300, env=given)
+
+
 def listing(bundle: Path) -> set[str]:
     return {path.relative_to(bundle).as_posix() for path in bundle.rglob("*") if path.is_file()}
 
@@ -54,7 +68,7 @@ def test_the_android_bundle_without_the_ndk(android, artifact):
     assert listing(android) == {"edge-run", "include/edge.h", "manifest.json"}
     assert elf_machine(android / "edge-run") == 183
     assert os.access(android / "edge-run", os.X_OK)
-    assert (manifest["abi"], manifest["backends"], manifest["default_level"]) == ("aarch64-linux-musl", ["cpu"], 2)
+    assert (manifest["abi"], manifest["default_level"]) == ("aarch64-linux-musl", 2)
     assert manifest["artifact"]["path"] == "../tiny.edge"
     assert "ANDROID_NDK_HOME" in " ".join(manifest["notes"])
     model = edgesdk.load(artifact, level=0, threads=1)
@@ -84,6 +98,50 @@ def test_the_jetson_bundle_has_the_library(jetson):
     assert newer == set()
 
 
+@pytest.mark.parametrize("target", ["android", "jetson", "own"])
+def test_the_manifest_names_the_backends_that_the_program_has(target, request):
+    """Those that the target may have besides: a Jetson has no OpenCL. CUDA needs an nvcc, or a note says so."""
+    bundle = request.getfixturevalue(target)
+    emulated = [] if target == "own" else [find_qemu(), "-L", SYSROOT]
+    if target == "jetson" and not (SYSROOT / "lib" / "ld-linux-aarch64.so.1").exists():
+        pytest.skip(f"no glibc for 64-bit ARM in {SYSROOT} (apt-get install libc6-arm64-cross)")
+    result = run(*emulated, bundle / "edge-run", "selftest", "--json")
+    assert result.returncode == 0, result.stderr.decode()
+    built, manifest = json.loads(result.stdout)["backends"], read_manifest(bundle)
+    assert manifest["backends"] == [one for one in load_profile(manifest["target"]).backends if one in built]
+    left_out = [note for note in manifest["notes"] if "CUDA is left out" in note]
+    if target == "android":
+        assert built == ["cpu"]
+    else:
+        assert built == ["cpu", "opencl"] + ["cuda"] * (not left_out)
+        assert all("pip install 'edgesdk[cuda]'" in note for note in left_out)
+
+
+@pytest.mark.parametrize("backend", ["opencl", "cuda"])
+def test_a_static_program_says_why_it_has_no_gpu(backend, android, artifact):
+    arguments = ["generate", artifact, "--prompt", PROMPT, "--max-tokens", 4, "--json", "--backend"]
+    result = run(find_qemu(), android / "edge-run", *arguments, backend)
+    assert result.returncode == 1
+    error, hint = result.stderr.decode().splitlines()
+    assert error == f"error: this program is static: it cannot load the driver that backend `{backend}` needs"
+    assert hint.startswith("hint: use backend `cpu`, or a program with a loader") and "NDK" in hint
+    texts = [json.loads(run(find_qemu(), android / "edge-run", *arguments, given).stdout) for given in ("auto", "cpu")]
+    assert texts[0]["text"] == texts[1]["text"] != ""
+
+
+def test_this_machines_bundle_gives_the_same_text_through_opencl(own, artifact, tmp_path):
+    for level in range(3):
+        expected = edgesdk.load(artifact, level=level).generate(PROMPT, max_tokens=24)
+        arguments = ["generate", artifact, "--level", level, "--prompt", PROMPT, "--max-tokens", 24, "--json"]
+        result = run(own / "edge-run", *arguments, "--backend", "opencl", EDGE_CACHE_DIR=tmp_path)
+        said = result.stderr.decode()
+        if re.search("error: (no OpenCL|OpenCL has no)", said) and not os.environ.get("EDGE_REQUIRE_OPENCL"):
+            pytest.skip(f"SKIPPED no OpenCL device (apt-get install pocl-opencl-icd): {said}")
+        assert result.returncode == 0, said
+        assert json.loads(result.stdout)["text"] == expected
+    assert list((tmp_path / "gpu").glob("*.program"))
+
+
 @pytest.mark.parametrize("cpu", ["cortex-a53", "cortex-a76", "max"])
 @pytest.mark.parametrize("target", ["android", "jetson"])
 def test_edge_run_gives_this_machines_text(target, cpu, artifact, request):
@@ -94,9 +152,7 @@ def test_edge_run_gives_this_machines_text(target, cpu, artifact, request):
     for level in range(3):
         expected = edgesdk.load(artifact, level=level).generate(PROMPT, max_tokens=24)
         arguments = ["generate", artifact, "--level", level, "--prompt", PROMPT, "--max-tokens", 24, "--json"]
-        command = [qemu, "-cpu", cpu, "-L", SYSROOT, program, *arguments]
-        environment = {name: value for name, value in os.environ.items() if name != "EDGE_ISA"}
-        result = subprocess.run([str(part) for part in command], capture_output=True, timeout=300, env=environment)
+        result = run(qemu, "-cpu", cpu, "-L", SYSROOT, program, *arguments)
         assert result.returncode == 0, result.stderr.decode()
         report = json.loads(result.stdout)
         assert (report["level"], report["text"]) == (level, expected)

@@ -108,6 +108,57 @@ def test_run_gives_the_text_of_the_python_api(named, bundle, capsys):
     assert json.loads(capsys.readouterr().out)["text"] == expected
 
 
+RECORDS_BACKEND = """#!/bin/sh
+case " $* " in *" --version "*) exec {real} "$@";; esac
+echo "$*" >> {log}
+case " $* " in *" --backend={refused} "*) printf 'error: no {refused} here\\nhint: buy one\\n' >&2; exit 1;; esac
+exec {real} $(printf '%s\\n' "$@" | sed 's/--backend=.*/--backend=cpu/')
+"""
+
+
+@pytest.mark.parametrize(
+    ("fastest", "refused", "asked", "expected", "said"),
+    [
+        ("", "none", "auto", "auto", ""),
+        ("cpu", "none", "auto", "cpu", "backend cpu: it decodes fastest"),
+        ("opencl", "none", "auto", "opencl", "backend opencl: it decodes fastest"),
+        (
+            "cuda",
+            "cuda",
+            "auto",
+            "auto",
+            "backend auto: cuda, which decodes fastest as its bundle says, cannot be used: ",
+        ),
+        ("opencl", "none", "cuda", "cuda", ""),
+        ("opencl", "none", "auto --adaptive", "auto", ""),
+    ],
+)
+def test_auto_is_the_backend_that_the_bundle_says_is_fastest(
+    fastest, refused, asked, expected, said, out, tmp_path, capsys
+):
+    """The program writes down what it is asked for, and computes on the CPU."""
+    folder = tmp_path / "out"
+    shutil.copytree(out, folder)
+    known = {"backends": ["cpu", "opencl", "cuda"], "prefill_backend": "cuda", "decode_backend": fastest}
+    bundle = write_bundle(folder, **{key: value for key, value in known.items() if value})
+    jsonschema.validate(json.loads((bundle / "manifest.json").read_text("utf-8")), MANIFEST_SCHEMA)
+    root, log = tmp_path / "root", tmp_path / "asked.txt"
+    (tmp_path / "devices.toml").write_text(f'[box]\nkind = "local"\naddress = "box"\nroot = "{root}"\n')
+    assert main(["deploy", str(bundle), "--device", "box"]) == 0
+    program = root / "model" / "edge-run"
+    real = program.rename(root / "model" / "edge-run.real")
+    program.write_text(RECORDS_BACKEND.format(real=real, log=log, refused=refused))
+    program.chmod(0o755)
+    capsys.readouterr()
+    assert main(["run", str(bundle), "Hello", "--device", "box", "-n", "4", "--backend", *asked.split()]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == edgesdk.load(folder / "model.edge").generate("Hello", max_tokens=4) + "\n"
+    assert f"--backend={expected}" in log.read_text().splitlines()[-1].split()
+    assert said in captured.err
+    assert ("backend " in captured.err) == bool(said)
+    assert ("; hint: buy one" in captured.err) == (refused == fastest)
+
+
 def test_exit_codes_come_through(named, bundle, capsys):
     assert main(["deploy", str(bundle), "--device", "box"]) == 0
     assert main(["run", str(bundle), "x", "--device", "box", "--budget", "1KB"]) == 1

@@ -6,6 +6,7 @@ import contextlib
 import csv
 import io
 import json
+import os
 import re
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
@@ -20,7 +21,7 @@ from edgesdk.errors import DeviceError, UsageError
 from edgesdk.report.operations import operation_rows
 from edgesdk.targets.connections import LocalConnection
 from edgesdk.targets.deploy import deploy, find_deployment, read_bundle
-from edgesdk.targets.measure import MEASURED_SCHEMA, Plan, here, measure_device, summary, target_profile
+from edgesdk.targets.measure import MEASURED_SCHEMA, Plan, measure_device, summary, target_profile, write_target_profile
 from edgesdk.targets.measure.figures import CSV_COLUMNS
 from edgesdk.targets.measure.sweep import _settings
 from edgesdk.targets.probe import probe
@@ -163,6 +164,25 @@ def test_the_target_profile_is_what_was_measured(measured):
     assert own == profile
 
 
+def test_the_target_profile_knows_the_fastest_backends(measured, tmp_path):
+    """At the largest level and the longest prompt; nothing where the CPU alone was measured."""
+    _, report = measured
+    (device,) = report["devices"]
+    alone = target_profile("mine", device, report["created"])
+    assert (alone.prefill_backend, alone.decode_backend) == ("", "")
+    rows = json.loads(json.dumps(device["results"]))
+    for row in rows:
+        row["backend"] = "cuda"
+        largest = (row["level"], row["prompt_tokens"]) == (2, 16)
+        row["prefill_tokens_per_s"]["p50"] *= 2 if largest else 0.5
+        row["decode_tokens_per_s"]["p50"] *= 0.5 if largest else 2
+    profile = target_profile("mine", {**device, "results": device["results"] + rows}, report["created"])
+    assert (profile.prefill_backend, profile.decode_backend) == ("cuda", "cpu")
+    assert {"cpu", "cuda"} <= set(profile.backends)
+    write_target_profile(tmp_path / "mine.toml", profile)
+    assert _read(tmp_path / "mine.toml") == profile
+
+
 def test_every_way_to_a_device(connection, bundle, tmp_path):
     deploy(read_bundle(bundle), connection, level=1)
     calls = []
@@ -174,8 +194,99 @@ def test_every_way_to_a_device(connection, bundle, tmp_path):
     assert calls[-1][1:] == (3, 3)
     with pytest.raises(UsageError, match="level 2 is not on the device"):
         measure_device(connection, deployment, Plan(levels=(2,)))
-    with pytest.raises(UsageError, match="backend `cuda` is not in the bundle"):
-        measure_device(connection, deployment, Plan(backends=("cuda",)))
+
+
+def make_box(bundle, tmp_path, opencl):
+    """A device `box` whose edge-run does this when it is asked for OpenCL, and computes on the CPU besides."""
+    root = tmp_path / "root"
+    (tmp_path / "devices.toml").write_text(f'[box]\nkind = "local"\naddress = "box"\nroot = "{root}"\n')
+    done = deploy(read_bundle(bundle), LocalConnection(root=str(root))).deployment
+    program, real = Path(done.program), f"{done.program}.real"
+    program.rename(real)
+    program.write_text(
+        "#!/bin/sh\n"
+        f'case " $* " in *" --backend=opencl "*) {opencl};; esac\n'
+        f"exec {real} $(printf '%s\\n' \"$@\" | sed 's/--backend=.*/--backend=cpu/')\n"
+    )
+    program.chmod(0o755)
+
+
+NO_OPENCL = 'printf "error: no OpenCL\\nhint: buy a GPU\\n" >&2; exit 1'
+
+
+def test_a_backend_that_the_device_lacks_is_told(bundle, tmp_path, capsys):
+    """In every form of the report, beside the measurements of the others."""
+    make_box(bundle, tmp_path, NO_OPENCL)
+    table, page = tmp_path / "x.csv", tmp_path / "x.html"
+    arguments = ["profile", str(bundle), "--device", "box", "--levels", "0", "--threads", "1", *QUICK]
+    both = [*arguments, "--backends", "opencl,cpu"]
+    assert main([*both, "--csv", str(table), "--html", str(page), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    jsonschema.validate(report, MEASURED_SCHEMA)
+    (device,) = report["devices"]
+    assert [row["backend"] for row in device["results"]] == ["cpu"]
+    assert device["unavailable"] == [{"backend": "opencl", "error": "no OpenCL; hint: buy a GPU"}]
+    with open(table, newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [(line["device"], line["backend"], line["error"]) for line in lines] == [
+        ("box", "cpu", ""),
+        ("box", "opencl", "no OpenCL; hint: buy a GPU"),
+    ]
+    assert "buy a GPU" in "".join(ElementTree.fromstring(page.read_text("utf-8").partition("\n")[2]).itertext())
+    assert main(both) == 0
+    assert "opencl cannot be used: no OpenCL; hint: buy a GPU" in capsys.readouterr().out
+    assert main([*arguments, "--backends", "opencl"]) == 1
+    assert "`box` can use none of the backends: no OpenCL" in capsys.readouterr().err
+
+
+AT_LEVEL_1 = f'case " $* " in *" --level=1 "*) {NO_OPENCL};; esac'
+
+
+@pytest.mark.parametrize(
+    ("opencl", "n_rows", "told"),
+    [
+        ("kill -9 $$", 2, "`edge-run` ended with status 137 and said nothing"),
+        (AT_LEVEL_1, 3, "level 1: `edge-run` on `box`: no OpenCL; hint: buy a GPU"),
+    ],
+    ids=["its driver crashes", "a level does not fit"],
+)
+def test_a_gpu_that_fails_leaves_the_rest(opencl, n_rows, told, bundle, tmp_path, capsys):
+    make_box(bundle, tmp_path, opencl)
+    arguments = ["profile", str(bundle), "--device", "box", "--levels", "0,1", "--threads", "1", *QUICK]
+    assert main([*arguments, "--backends", "opencl,cpu", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    jsonschema.validate(report, MEASURED_SCHEMA)
+    (device,) = report["devices"]
+    assert device["unavailable"] == [{"backend": "opencl", "error": told}]
+    assert len(device["results"]) == n_rows
+
+
+def test_backends_are_measured_side_by_side(out, tmp_path, monkeypatch, capsys):
+    """On PoCL where there is no GPU. A GPU once, however many threads; its operations are not timed."""
+    monkeypatch.setenv("EDGE_CACHE_DIR", str(tmp_path))
+    monkeypatch.delenv("EDGE_OPENCL_DEVICE", raising=False)
+    page, table = tmp_path / "x.html", tmp_path / "x.csv"
+    arguments = ["profile", str(out / "model.edge"), "--device", "local", "--levels", "0,1", "--threads", "1,2", *QUICK]
+    arguments += ["--backends", "cpu,opencl", "--ops", "--html", str(page), "--csv", str(table), "--json"]
+    assert main(arguments) == 0
+    report = json.loads(capsys.readouterr().out)
+    jsonschema.validate(report, MEASURED_SCHEMA)
+    (device,) = report["devices"]
+    if device["unavailable"] and not os.environ.get("EDGE_REQUIRE_OPENCL"):
+        pytest.skip(f"SKIPPED no OpenCL device (apt-get install pocl-opencl-icd): {device['unavailable']}")
+    found = [(row["level"], row["backend"], row["ops"] is not None) for row in device["results"]]
+    assert found == [(n, *one) for n in (0, 1) for one in [("cpu", True), ("cpu", True), ("opencl", False)]]
+    of_gpu = [row for row in device["results"] if row["backend"] == "opencl"]
+    assert all(row["backend_device"] for row in of_gpu)
+    assert all(not row["backend_device"] for row in device["results"] if row["backend"] == "cpu")
+    if "pthread" in of_gpu[0]["backend_device"]:  # PoCL rounds as the CPU does
+        assert len({(row["level"], row["logits_hash"]) for row in device["results"]}) == 2
+    text = "".join(ElementTree.fromstring(page.read_text("utf-8").partition("\n")[2]).itertext())
+    assert f"opencl {of_gpu[0]['backend_device']}" in text
+    assert "Where the time of a decoded token goes" in text
+    with open(table, newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["backend_device"] for line in lines] == [row["backend_device"] for row in device["results"]]
 
 
 def test_all_devices_and_those_that_fail(bundle, tmp_path, capsys):
@@ -238,6 +349,8 @@ def test_statistics():
         (["--threads", "0"], "--threads is `0`"),
         (["--prompt-tokens", ""], "nothing to measure"),
         (["--levels", "7"], "level 7 is not on the device"),
+        (["--backends", "cpu,vulkan"], "--backends is `cpu,vulkan`, expected names from cpu, opencl, cuda"),
+        (["--backends", "opencl", "--save-target", "x"], "--save-target needs the CPU"),
     ],
 )
 def test_what_cannot_be_measured(arguments, message, out, capsys):
@@ -248,9 +361,10 @@ def test_what_cannot_be_measured(arguments, message, out, capsys):
 def test_a_plan_is_every_combination():
     info = replace(probe(LocalConnection()), n_cores=4)
     levels = {0: {}, 3: {}}
-    deployment = here(Path("x.edge"), Path("edge-run"))
-    chosen = _settings(Plan(prompt_tokens=(8, 16)), levels, deployment, info)
+    chosen = _settings(Plan(prompt_tokens=(8, 16)), levels, info)
     assert [(one.level, one.backend, one.threads, one.prompt_tokens) for one in chosen] == [
         (level, "cpu", threads, prompt) for level in (0, 3) for threads in (1, 4) for prompt in (8, 16)
     ]
-    assert [one.threads for one in _settings(Plan(levels=(3,), threads=(2, 1)), levels, deployment, info)] == [2, 1]
+    assert [one.threads for one in _settings(Plan(levels=(3,), threads=(2, 1)), levels, info)] == [2, 1]
+    both = _settings(Plan(levels=(3,), backends=("cpu", "cuda")), levels, info)
+    assert [(one.backend, one.threads) for one in both] == [("cpu", 1), ("cpu", 4), ("cuda", 4)]

@@ -57,9 +57,7 @@ def test_unknown_target_lists_the_known_ones():
 
 
 def test_every_mistake_of_a_profile_is_reported_at_once(tmp_path, monkeypatch):
-    text = (
-        PROFILES[0].read_text("utf-8").replace('title = "', 'titel = "').replace('backends = ["cpu"]', "backends = 3")
-    )
+    text = PROFILES[0].read_text("utf-8").replace('title = "', 'titel = "').replace("backends = [", "backends = 3 # [")
     (tmp_path / "broken.toml").write_text(text, "utf-8")
     monkeypatch.setattr(module, "_FOLDER", tmp_path)
     with pytest.raises(UsageError) as caught:
@@ -91,8 +89,12 @@ def test_a_profile_of_ones_own_by_its_path(tmp_path, monkeypatch):
     [
         ("memory_bytes = 8_589_934_592", "memory_bytes = 0"),
         ("memory_gb_per_s = 17.1", "memory_gb_per_s = nan"),
-        ('backends = ["cpu"]', "backends = []"),
+        ('backends = ["cpu", "opencl"]', "backends = []"),
+        ('backends = ["cpu", "opencl"]', 'backends = ["opencl"]'),
+        ('backends = ["cpu", "opencl"]', 'backends = ["cpu", "vulkan"]'),
         ('toolchain = "zig-aarch64-gnu"', 'toolchain = "zig-aarch64-gnu"\nmemory_share = 1.5'),
+        ('toolchain = "zig-aarch64-gnu"', 'toolchain = "zig-aarch64-gnu"\nprefill_backend = "cuda"'),
+        ('toolchain = "zig-aarch64-gnu"', 'toolchain = "zig-aarch64-gnu"\ndecode_backend = "gpu"'),
         ('toolchain = "zig-aarch64-gnu"', 'toolchain = "zig-aarch64-gnu"\nname = "other"'),
     ],
 )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import platform
+import shutil
 import stat
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -19,8 +21,12 @@ from edgesdk.targets.toolchain import find_program, find_toolchain
 
 CMAKE = """#!{python}
 import sys, pathlib
+if "-B" in sys.argv:
+    device = pathlib.Path(sys.argv[sys.argv.index("-B") + 1]) / "device"
+    device.mkdir(parents=True)
+    (device / "backends.txt").write_text("cpu opencl\\n")
 if "--install" in sys.argv:
-    pathlib.Path(sys.argv[sys.argv.index("--prefix") + 1]).mkdir()
+    pathlib.Path(sys.argv[sys.argv.index("--prefix") + 1]).mkdir(parents=True)
 print("[1/3] Building one")
 print("[3/3] Building three")
 {rest}
@@ -29,8 +35,11 @@ print("[3/3] Building three")
 
 @pytest.fixture(autouse=True)
 def plain_environment(monkeypatch):
-    for name in ("ANDROID_NDK_HOME", "CXX", "EDGESDK_CACHE"):
+    """Nothing is taken from this machine but PATH, and no nvcc from there."""
+    for name in ("ANDROID_NDK_HOME", "CXX", "EDGESDK_CACHE", "EDGE_NVCC"):
         monkeypatch.delenv(name, raising=False)
+    which = shutil.which
+    monkeypatch.setattr(module.shutil, "which", lambda name: None if name == "nvcc" else which(name))
 
 
 @pytest.fixture
@@ -127,6 +136,65 @@ def test_the_own_compiler_builds_for_its_own_machine_only(tmp_path, monkeypatch)
         find_toolchain(host)
 
 
+NVCC = "#!/bin/sh\necho 'Cuda compilation tools, release {}, V{}.48'\n"
+
+
+def test_a_target_with_cuda_is_built_with_nvcc(tmp_path, monkeypatch, zig):
+    nvcc = program(tmp_path, monkeypatch, "my-nvcc", NVCC.format("13.1", "13.1"))
+    monkeypatch.setenv("EDGE_NVCC", str(nvcc))
+    for target in ("jetson", "jetson-orin-agx"):
+        tools = find_toolchain(load_profile(target))
+        assert f"-DEDGE_NVCC={nvcc}" in tools.options
+        assert "release 13.1" in tools.identity
+        assert not any("CUDA" in note for note in tools.notes)
+    static = replace(load_profile("jetson"), abi="aarch64-linux-musl", toolchain="zig-aarch64-musl")
+    for profile in (load_profile("android"), load_profile("raspberry-pi-5"), static):
+        assert not any("NVCC" in option for option in find_toolchain(profile).options)
+    monkeypatch.setenv("EDGE_NVCC", "my-nvcc")
+    assert f"-DEDGE_NVCC={nvcc}" in find_toolchain(load_profile("jetson")).options
+
+
+def test_nvcc_of_the_python_packages(tmp_path, monkeypatch, zig):
+    nvcc = tmp_path / "nvidia" / "cu13" / "bin" / "nvcc"
+    nvcc.parent.mkdir(parents=True)
+    nvcc.write_text(NVCC.format("13.0", "13.0"))
+    nvcc.chmod(0o755)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(module, "find_spec", lambda name: find_spec(name) if name == "nvidia" else None)
+    assert f"-DEDGE_NVCC={nvcc}" in find_toolchain(load_profile("jetson")).options
+
+
+def test_without_nvcc_the_bundle_says_what_is_missing(tmp_path, monkeypatch, zig):
+    without = find_toolchain(load_profile("jetson"))
+    assert not any("NVCC" in option for option in without.options)
+    (note,) = (note for note in without.notes if "CUDA" in note)
+    for part in ("no nvcc was found", "EDGE_NVCC", "pip install 'edgesdk[cuda]'", "bundle again"):
+        assert part in note
+    assert not any("CUDA" in note for note in find_toolchain(load_profile("raspberry-pi-5")).notes)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (NVCC.format("12.9", "12.9"), "is release 12.9, 13.0 or later is needed"),
+        ("#!/bin/sh\necho hello\n", "is no nvcc"),
+        (None, "which is no program"),
+    ],
+)
+def test_an_nvcc_that_cannot_be_used(text, message, tmp_path, monkeypatch, zig):
+    """One that was asked for is an error, one that happens to be there is a note."""
+    nvcc = program(tmp_path, monkeypatch, "my-nvcc", text or "")
+    monkeypatch.setenv("EDGE_NVCC", str(nvcc) if text else "no-such-nvcc")
+    with pytest.raises(ToolchainError, match=message) as caught:
+        find_toolchain(load_profile("jetson"))
+    assert "unset it" in caught.value.hint
+    monkeypatch.delenv("EDGE_NVCC")
+    monkeypatch.setattr(module, "_pypi_nvcc", lambda: str(nvcc) if text else None)
+    tools = find_toolchain(load_profile("jetson"))
+    assert any("CUDA is left out" in note for note in tools.notes)
+    assert not any("NVCC" in option for option in tools.options)
+
+
 def test_a_missing_program_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
@@ -139,10 +207,12 @@ def test_a_build_is_kept_until_the_sources_or_the_compiler_change(tmp_path, monk
     steps = []
     first = build_native(load_profile("jetson"), lambda done, total: steps.append((done, total)))
     assert first.folder.is_dir()
-    assert first.folder.parent == tmp_path / "cache" / "native"
+    assert first.folder.parents[1] == tmp_path / "cache" / "native"
+    assert first.backends == ("cpu", "opencl")
     assert steps[:2] == [(1, 3), (3, 3)]
     n_steps = len(steps)
-    assert build_native(load_profile("raspberry-pi-5")).folder == first.folder  # the same toolchain
+    again = build_native(load_profile("raspberry-pi-5"))
+    assert (again.folder, again.backends) == (first.folder, first.backends)  # the same toolchain
     assert len(steps) == n_steps
     assert build_native(load_profile("android")).folder != first.folder
     zig.write_text("#!/bin/sh\necho 1.0.0\n")

@@ -74,6 +74,11 @@ std::string extensions;
 #endif
 
 std::shared_ptr<Device> open_tested(edge_backend backend, bool only_gpu) {
+    if constexpr (EDGE_STATIC) {
+        throw Error{EDGE_NO_DEVICE, std::string("this program is static: it cannot load the driver that backend `") + backend_name(backend) +
+                                        "` needs\nhint: use backend `cpu`, or a program with a loader (docs/targets.md; for Android the "
+                                        "NDK builds one)"};
+    }
     std::shared_ptr<Device> device = backend == EDGE_BACKEND_CUDA ? open_cuda() : open_opencl(only_gpu, false);
     try {
         require_self_test(*device);

@@ -6,6 +6,7 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <sstream>
 
 #include "kernels/bench.h"
 #include "kernels/registry.h"
@@ -299,7 +300,9 @@ int run_info(const Options& options) {
 }
 
 int run_selftest(const Options& options) {
-    Json report = {{"version", edge_version()}, {"isa", edge_isa()}};
+    Json report = {{"version", edge_version()}, {"isa", edge_isa()}, {"backends", Json::array()}};
+    std::istringstream backends(EDGE_BACKENDS);
+    for (std::string name; backends >> name;) report["backends"].push_back(name);
     if (*edge_isa() == '\0') throw Failure(edge_last_error());
     for (const KernelInfo& kernel : list_kernels()) {
         if (kernel.chosen) report["kernels"][kernel.op] = kernel.function;
@@ -331,7 +334,7 @@ int run_selftest(const Options& options) {
         std::cout << report.dump() << "\n";
         return 0;
     }
-    std::printf("edge-run %s, kernels for %s\n", edge_version(), edge_isa());
+    std::printf("edge-run %s, kernels for %s, backends %s\n", edge_version(), edge_isa(), EDGE_BACKENDS);
     for (const auto& [op, function] : report["kernels"].items()) {
         std::printf("  %-14s %s\n", op.c_str(), function.get<std::string>().c_str());
     }

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["complain", "print_json", "print_table", "say", "size", "stderr_console"]
+if TYPE_CHECKING:
+    from edgesdk.device import Backend
+
+__all__ = ["complain", "print_json", "print_table", "say", "say_backend", "size", "stderr_console"]
 
 
 def stderr_console() -> Console:
@@ -21,6 +24,14 @@ def stderr_console() -> Console:
 def say(text: str) -> None:
     """A remark for people, on stderr."""
     stderr_console().print(text, markup=False, soft_wrap=True)
+
+
+def say_backend(backend: Backend) -> None:
+    """Which GPU computes, or why `auto` took none; nothing where the CPU was asked for."""
+    if backend.name != "cpu":
+        say(f"backend {backend.name}: {backend.device} ({backend.driver})")
+    elif backend.reason:
+        say(f"backend cpu: {backend.reason}")
 
 
 def complain(message: str, hint: str = "") -> None:

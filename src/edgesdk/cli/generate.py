@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import edgesdk
-from edgesdk.cli.console import print_json, say
+from edgesdk.cli.console import print_json, say, say_backend
 from edgesdk.cli.options import (
     Adaptive,
     Artifact,
@@ -245,6 +245,7 @@ def _load(
 ) -> Model:
     model = edgesdk.load(path, rate=rate, budget=budget, level=level, **how)
     say(model.reason)
+    say_backend(model.backend)
     return model
 
 

@@ -11,6 +11,7 @@ import typer
 __all__ = [
     "Adaptive",
     "Artifact",
+    "Backend",
     "Budget",
     "Context",
     "Json",

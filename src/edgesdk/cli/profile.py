@@ -19,6 +19,7 @@ from edgesdk.targets.connections import Connection
 from edgesdk.targets.deploy import Deployment, find_deployment
 from edgesdk.targets.devices import Device, connect, find_device, list_devices
 from edgesdk.targets.measure import Plan, csv_text, here, measure_device, target_profile, write_target_profile
+from edgesdk.targets.profile import BACKENDS
 
 __all__ = ["EXAMPLES", "profile"]
 
@@ -27,6 +28,7 @@ EXAMPLES = examples(
     "edgesdk profile out/android --device all --html speed.html",
     "edgesdk profile out/jetson --device orin --levels 0,4 --threads 1,4 --prompt-tokens 16,128 --json",
     "edgesdk profile out/jetson --device orin --levels 4 --ops",
+    "edgesdk profile out/raspberry-pi-5 --device pi --backends cpu,opencl",
     "edgesdk profile out/jetson --device orin --save-target my-orin",
 )
 
@@ -46,7 +48,7 @@ def profile(
     ],
     levels: Annotated[str, typer.Option("--levels", help="Such as 0,3; default: all that are there.")] = "",
     threads: Annotated[str, typer.Option("--threads", help="Such as 1,4; default: 1 and one per core.")] = "",
-    backends: Annotated[str, typer.Option("--backends", help="Such as cpu.")] = "cpu",
+    backends: Annotated[str, typer.Option("--backends", help="Such as cpu,opencl,cuda.")] = "cpu",
     prompt_tokens: Annotated[str, typer.Option("--prompt-tokens", help="Such as 16,128.")] = "128",
     decode_tokens: Annotated[int, typer.Option("--decode-tokens", min=1, help="Tokens to decode in a run.")] = 32,
     runs: Annotated[int, typer.Option("--runs", min=1, help="Runs of each measurement, warm-up apart.")] = 5,
@@ -61,12 +63,14 @@ def profile(
 ) -> None:
     """Measure levels, threads, backends and prompt lengths on devices, and what else a device tells.
 
+    A backend that a device lacks is a line that says why; threads are those of the CPU.
+
     The artifact must be deployed there (edgesdk deploy); on this machine an .edge file is measured where it lies.
     """
     plan = Plan(
         levels=_integers("--levels", levels, 0),
         threads=_integers("--threads", threads, 1),
-        backends=tuple(filter(None, backends.split(","))),
+        backends=_backends(backends),
         prompt_tokens=_integers("--prompt-tokens", prompt_tokens, 1),
         decode_tokens=decode_tokens,
         n_runs=runs,
@@ -74,6 +78,8 @@ def profile(
     )
     if save_target and (len(device) != 1 or "all" in device):
         raise UsageError("--save-target needs one device", hint="give one --device NAME")
+    if save_target and "cpu" not in plan.backends:
+        raise UsageError("--save-target needs the CPU, which measures the memory", hint="such as --backends cpu,opencl")
     if not plan.backends or not plan.prompt_tokens:
         raise UsageError("nothing to measure: --backends and --prompt-tokens need a value")
     measured = _measure(artifact, device, plan)
@@ -140,6 +146,13 @@ def _integers(option: str, given: str, least: int) -> tuple[int, ...]:
     return tuple(dict.fromkeys(int(part) for part in parts))
 
 
+def _backends(given: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(part.strip() for part in given.split(",") if part.strip()))
+    if not set(names) <= set(BACKENDS):
+        raise UsageError(f"--backends is `{given}`, expected names from {', '.join(BACKENDS)}")
+    return names
+
+
 def _write(path: Path, content: str) -> None:
     try:
         path.write_text(content, "utf-8")
@@ -177,6 +190,8 @@ def _print_device(device: Mapping[str, Any]) -> None:
     columns = ["level", "threads", "backend", "prompt", "load ms", "first ms", "prefill t/s", "decode t/s", "peak RSS"]
     title = f"{device['name']}: " + "; ".join(filter(None, (info["model"], info["soc"], info["os"])))
     print_table(title, [*columns, "mapped", "GB/s", "of read", "energy"], rows)
+    for lacking in device["unavailable"]:
+        typer.echo(f"{lacking['backend']} cannot be used: {lacking['error']}")
     typer.echo(
         f"prefill and decode: p50, what 95 % of runs reach, spread; memory reads at {device['read_gb_per_s']:.1f} GB/s"
     )

@@ -10,7 +10,8 @@ from typing import TextIO
 
 import typer
 
-from edgesdk.targets.deploy import find_deployment
+from edgesdk.cli.console import say
+from edgesdk.targets.deploy import default_backend, find_deployment
 from edgesdk.targets.devices import connect, find_device
 
 __all__ = ["run_remotely"]
@@ -23,10 +24,17 @@ def run_remotely(
 
     given: bundle, artifact or name of a deployment; options: name -> value, None and False are left out, True is a
     flag, lists are given again and again; feed: blocks for its stdin, or a file descriptor
+    `--backend auto` is the backend that the deployment knows to be the fastest, where it can be used; for `--adaptive`,
+    which takes the CPU, edge-run chooses.
     Ctrl-C ends the program there too.
     """
     connection = connect(find_device(device))
     deployment = find_deployment(connection, given)
+    if options.get("--backend") == "auto" and not options.get("--adaptive"):
+        backend, why = default_backend(connection, deployment)
+        options = {**options, "--backend": backend}
+        if why:
+            say(f"backend {backend}: {why}")
     status = connection.stream(
         deployment.command([command, *_flags(options)]), _writer(sys.stdout), _writer(sys.stderr), feed=feed
     )

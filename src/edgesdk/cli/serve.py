@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgesdk.cli.console import print_json, say, size
+from edgesdk.cli.console import print_json, say, say_backend, size
 from edgesdk.cli.options import (
     Adaptive,
     Artifact,
+    Backend,
     Budget,
     Context,
     Json,
@@ -52,6 +53,7 @@ def serve(
     kv_bits: KvBits = 8,
     lock: Lock = False,
     adaptive: Adaptive = False,
+    backend: Backend = "cpu",
     max_concurrent: Annotated[
         int, typer.Option("--max-concurrent", min=1, help="Answers at a time; each has a key/value cache of its own.")
     ] = _DEFAULT.max_concurrent,
@@ -85,7 +87,8 @@ def serve(
 ) -> None:
     """Serve a level over HTTP with OpenAI's API: chat completions, completions, models. Ctrl-C stops it.
 
-    Budget and measured memory are for as many sessions as there may be answers at a time.
+    Budget and measured memory are for as many sessions as there may be answers at a time. The measured memory is this
+    machine's: a GPU with memory of its own wants a --budget.
     With --json: one line on stdout when requests are taken.
     """
     from edgesdk.device.model import parse_bytes
@@ -106,6 +109,7 @@ def serve(
         kv_bits=kv_bits,
         lock=lock,
         adaptive=adaptive,
+        backend=backend,
     )
     if not is_loopback(host):
         _warn(host, has_key=bool(api_key))
@@ -131,8 +135,10 @@ def _warn(host: str, *, has_key: bool) -> None:
 def _announce(running: Running, *, limits: Limits, as_json: bool) -> None:
     model = running.model
     say(running.reason)
+    say_backend(model.backend)
     say(f"{limits.max_concurrent} answers at a time need {size(running.total_bytes)} with their weights")
     say(f"`{running.name}` at {running.url}/v1")
     if as_json:
         report = {"url": running.url, "model": running.name, "level": model.level, "rate": model.rate}
-        print_json({**report, "context": model.context, "total_bytes": running.total_bytes}, one_line=True)
+        report |= {"context": model.context, "backend": model.backend.name, "total_bytes": running.total_bytes}
+        print_json(report, one_line=True)

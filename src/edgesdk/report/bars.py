@@ -19,9 +19,10 @@ _OTHER = "other"
 def draw_operations(devices: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Writes the picture: a bar per level, at the setting that decodes it fastest, in pieces of its operations.
 
-    devices: entries of what `edgesdk profile --ops --json` prints
+    devices: entries of what `edgesdk profile --ops --json` prints; those without operations, as on a GPU, are left out
     """
-    drawn = [(plain(device["name"]), best_per_level(device["results"])) for device in devices]
+    timed = [(device["name"], [row for row in device["results"] if row["ops"] is not None]) for device in devices]
+    drawn = [(plain(name), best_per_level(rows)) for name, rows in timed if rows]
     n_bars = sum(len(rows) for _, rows in drawn)
     names = [op["op"] for op in drawn[0][1][0]["ops"]["decode"]["ops"]] + [_OTHER]
     with drawing_style():

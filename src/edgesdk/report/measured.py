@@ -38,14 +38,14 @@ def write_measured(measured: Mapping[str, Any], path: Path) -> None:
             "<section>\n<h2>Speed against bytes against quality</h2>",
             figure(
                 picture,
-                "Decoding speed over the bytes that a level maps, perplexity over decoding speed, a curve per device. "
-                "The same figures stand in the tables below.",
+                "Decoding speed over the bytes that a level maps, perplexity over decoding speed, a curve per device "
+                "and backend. The same figures stand in the tables below.",
                 "Each point is a level at the setting that decodes it fastest; bars are as long as the fastest less "
                 "the slowest run. Left: up is faster. Right: lower right is better. Quality is what the artifact says.",
             ),
             "</section>",
         ]
-        if all(row["ops"] is not None for device in measured["devices"] for row in device["results"]):
+        if any(row["ops"] is not None for device in measured["devices"] for row in device["results"]):
             bars = Path(folder) / "operations.png"
             draw_operations(measured["devices"], bars)
             sections += _operations(bars)
@@ -113,6 +113,8 @@ def _facts(device: Mapping[str, Any]) -> Iterable[Sequence[str]]:
         yield f"warmest sensor {name}", _NOT_TOLD if celsius is None else f"{celsius:.0f} °C ({device[name]['sensor']})"
     yield "throttling", _NOT_TOLD if detected is None else f"detected: {throttling['why']}" if detected else "none seen"
     yield "first measurement, done again at the end", f"{throttling['repeat']:.0%} of its speed"
+    for lacking in device["unavailable"]:
+        yield f"backend {lacking['backend']}, which cannot be used", lacking["error"]
 
 
 _HEAD = (
@@ -127,7 +129,7 @@ def _cells(row: Mapping[str, Any]) -> Sequence[str]:
     quality = [_NOT_TOLD if row[key] is None else f"{row[key]:.4g}" for key in ("perplexity", "kl")]
     return (
         f"{row['level']} (rate {row['rate']:.3f})",
-        f"{row['backend']} {row['isa']}",
+        f"{row['backend']} {row['backend_device'] or row['isa']}",
         str(row["threads"]),
         str(row["prompt_tokens"]),
         f"{row['load_ms']:.1f}",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ def best_per_level(results: Sequence[Mapping[str, Any]]) -> list[Mapping[str, An
 
 def draw_speeds(devices: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Writes the picture. devices: entries of what `edgesdk profile --json` prints."""
-    drawn = [(plain(device["name"]), best_per_level(device["results"])) for device in devices]
+    drawn = [curve for device in devices for curve in _curves(device)]
     scale, byte_unit = unit([row["mapped_bytes"] for _, rows in drawn for row in rows] or [1])
     with drawing_style():
         figure = Figure(figsize=(10.5, 5.2), layout="constrained")
@@ -60,6 +60,14 @@ def draw_speeds(devices: Sequence[Mapping[str, Any]], path: Path) -> None:
         for label, (name, _) in zip(legend.get_texts(), drawn, strict=True):
             label.set_text(name)  # handed to `legend`, a name that begins with _ would be left out
         save(figure, path)
+
+
+def _curves(device: Mapping[str, Any]) -> Iterator[tuple[str, list[Mapping[str, Any]]]]:
+    """A curve per backend, and its name."""
+    backends = dict.fromkeys(row["backend"] for row in device["results"])
+    for backend in backends:
+        rows = [row for row in device["results"] if row["backend"] == backend]
+        yield plain(device["name"]) + f", {backend}" * (len(backends) > 1), best_per_level(rows)
 
 
 def _speed(row: Mapping[str, Any]) -> float:

@@ -115,14 +115,16 @@ class _Endpoints:
         except TimeoutError as error:
             raise timed_out(timeout_s) from error
         scored = task.n_logprobs is not None
-        fingerprint = f"edgesdk-{__version__}-level-{service.model.level}"
+        backend = service.model.backend.name
+        fingerprint = f"edgesdk-{__version__}-level-{service.model.level}" + f"-{backend}" * (backend != "cpu")
         answer = answer_kind(service.name, fingerprint, service.model.token_bytes, scored=scored)
         return Reply(service.engine, task, asked, answer, deadline=deadline, timeout_s=timeout_s)
 
     def _model(self) -> dict[str, Any]:
         model = self._service.model
         level = model.levels[model.level]
-        meta = {"level": level.index, "rate": level.rate, "mapped_bytes": level.mapped_bytes, "context": model.context}
+        meta: dict[str, Any] = {"level": level.index, "rate": level.rate, "mapped_bytes": level.mapped_bytes}
+        meta |= {"context": model.context, "backend": model.backend.name}
         name = self._service.name
         return {"id": name, "object": "model", "created": self._began, "owned_by": "edgesdk", "meta": meta}
 

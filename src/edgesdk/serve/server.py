@@ -8,9 +8,10 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from ipaddress import ip_address
+from typing import Any
 
 from edgesdk.device import Model, load, memory_budget
-from edgesdk.device.model import Verify, parse_bytes
+from edgesdk.device.model import BackendName, Verify, parse_bytes
 from edgesdk.errors import EngineError, MemoryBudgetError, MissingExtraError
 from edgesdk.serve.limits import Limits
 
@@ -102,16 +103,19 @@ def load_for_sessions(
     kv_bits: int = 8,
     lock: bool = False,
     adaptive: bool = False,
+    backend: BackendName = "cpu",
 ) -> tuple[Model, str]:
     """As `edgesdk.load`, but the budget, or the measured memory, is for so many sessions instead of one.
 
+    The measured memory is this machine's: a GPU that has its own wants a budget.
     Returns the model, and in one line why it has this level.
     Raises MemoryBudgetError when the smallest level does not fit with all of them.
     """
     reason = ""
     if rate is None and level is None and n_sessions > 1:
         granted, why = memory_budget() if budget is None else (parse_bytes(budget), "the budget as given")
-        with load(path, level=0, context=context, threads=threads, verify="off", kv_bits=kv_bits) as smallest:
+        how: dict[str, Any] = {"threads": threads, "verify": "off", "kv_bits": kv_bits, "backend": backend}
+        with load(path, level=0, context=context, **how) as smallest:
             needed = {
                 one.index: needed_bytes(smallest, one.index, n_sessions) for one in smallest.levels if one.available
             }
@@ -138,6 +142,7 @@ def load_for_sessions(
         kv_bits=kv_bits,
         lock=lock,
         adaptive=adaptive,
+        backend=backend,
     )
     return model, reason or model.reason
 

@@ -10,6 +10,10 @@ public final class LoadOptions {
     int kvBits;
     int nThreads;
     int verify;
+    int backend;
+
+    /** What computes (edge_backend of edge.h, in its order). AUTO: a GPU that can be used, else the CPU. */
+    public enum Backend { CPU, AUTO, OPENCL, CUDA }
 
     /** The largest level that gives up at least this share of the block weights; 0 is the full model. */
     public LoadOptions rate(double rate) {
@@ -53,6 +57,12 @@ public final class LoadOptions {
     /** True: every hash is checked before the model is there, and not in the background. */
     public LoadOptions verifyFirst(boolean verifyFirst) {
         this.verify = verifyFirst ? 1 : 0;
+        return this;
+    }
+
+    /** What computes; the CPU unless told otherwise. A GPU that was asked for and cannot be used is an {@link EdgeException}. */
+    public LoadOptions backend(Backend backend) {
+        this.backend = backend.ordinal();
         return this;
     }
 }

@@ -30,7 +30,12 @@ public final class Model implements AutoCloseable {
     /** Loads one level. Throws {@link EdgeException}. */
     public static Model load(String path, LoadOptions o) {
         return new Model(Native.modelLoad(Text.bytes(path), o.choose, o.rate, o.budgetBytes, o.level, o.contextTokens,
-                o.kvBits, o.nThreads, o.verify));
+                o.kvBits, o.nThreads, o.verify, o.backend));
+    }
+
+    /** What computes: "cpu", "opencl" or "cuda". */
+    public synchronized String backend() {
+        return Text.of(Native.modelBackend(handle()));
     }
 
     /** The level that runs now; 0 is the smallest. */

@@ -11,7 +11,9 @@ final class Native {
     static native byte[] version();
 
     static native long modelLoad(byte[] path, int choose, double rate, long budgetBytes, int level, int contextTokens,
-            int kvBits, int nThreads, int verify);
+            int kvBits, int nThreads, int verify, int backend);
+
+    static native byte[] modelBackend(long model);
 
     static native void modelClose(long model);
 

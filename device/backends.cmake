@@ -1,0 +1,16 @@
+# What can compute in this build: `edge_backends`. `edge-run selftest --json` tells it, and backends.txt tells bundles, whose programs
+# may not run where they are built. A static program has no loader, and so no library of a driver: it computes on the CPU alone.
+string(REGEX MATCH "(^| )-static(-pie)?( |$)" edge_static "${CMAKE_EXE_LINKER_FLAGS}")
+set(edge_backends cpu)
+if(edge_static)
+  set(edge_fatbin "")
+else()
+  list(APPEND edge_backends opencl)
+  include(kernel_fatbin.cmake)
+  if(edge_fatbin)
+    list(APPEND edge_backends cuda)
+  endif()
+endif()
+list(JOIN edge_backends " " edge_backend_names)
+file(CONFIGURE OUTPUT backends.txt CONTENT "@edge_backend_names@\n" @ONLY)
+set_source_files_properties(engine/run/report_commands.cpp PROPERTIES COMPILE_DEFINITIONS "EDGE_BACKENDS=\"${edge_backend_names}\"")
