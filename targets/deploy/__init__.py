@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgesdk.targets.deploy.backends import default_backend, refusal
+from edgesdk.targets.deploy.backends import fastest_backends, refusal
 from edgesdk.targets.deploy.bundle import Bundle, read_bundle
 from edgesdk.targets.deploy.deploy import Deployed, deploy
 from edgesdk.targets.deploy.deployment import Deployment, error_and_hint, find_deployment
@@ -11,9 +11,9 @@ __all__ = [
     "Bundle",
     "Deployed",
     "Deployment",
-    "default_backend",
     "deploy",
     "error_and_hint",
+    "fastest_backends",
     "find_deployment",
     "read_bundle",
     "refusal",

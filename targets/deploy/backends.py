@@ -5,7 +5,7 @@ from __future__ import annotations
 from edgesdk.targets.connections import Connection
 from edgesdk.targets.deploy.deployment import Deployment, error_and_hint
 
-__all__ = ["default_backend", "refusal"]
+__all__ = ["fastest_backends", "refusal"]
 
 
 def refusal(connection: Connection, deployment: Deployment, backend: str) -> str:
@@ -22,16 +22,22 @@ def refusal(connection: Connection, deployment: Deployment, backend: str) -> str
     return told or f"`edge-run` ended with status {finished.status} and said nothing"  # a driver may crash
 
 
-def default_backend(connection: Connection, deployment: Deployment) -> tuple[str, str]:
-    """What `auto` means for a deployment, and why in one line ("" where nothing is known).
+def fastest_backends(connection: Connection, deployment: Deployment) -> tuple[dict[str, str], str]:
+    """Options of `edge-run` that `auto` means for a deployment, and why in one line ("" where nothing is known).
 
-    The backend that its bundle names as the fastest for answers, if the device can use it; else `edge-run` chooses.
-    One backend computes a whole conversation, so that of prompts (`prefill_backend`) is not asked.
+    The backends that its bundle names as the fastest for prompts and for answers, if the device can use them; else
+    `edge-run` chooses. Two may take turns where one is the CPU; of two others that for answers computes everything.
     """
-    fastest = deployment.decode_backend
-    if not fastest:
-        return "auto", ""
-    refused = refusal(connection, deployment, fastest)
-    if refused:
-        return "auto", f"{fastest}, which decodes fastest as its bundle says, cannot be used: {refused}"
-    return fastest, "it decodes fastest, as its bundle says"
+    decode = deployment.decode_backend
+    if not decode:
+        return {"--backend": "auto"}, ""
+    prefill = deployment.prefill_backend or decode
+    if "cpu" not in (prefill, decode):
+        prefill = decode
+    for backend in {prefill: None, decode: None}:
+        if refused := refusal(connection, deployment, backend):
+            return {"--backend": "auto"}, f"{backend}, which is fastest as its bundle says, cannot be used: {refused}"
+    if prefill == decode:
+        return {"--backend": decode}, f"{decode} is fastest, as its bundle says"
+    options = {"--backend": prefill, "--decode-backend": decode}
+    return options, f"{prefill} for prompts and {decode} for answers are fastest, as its bundle says"

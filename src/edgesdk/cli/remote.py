@@ -11,7 +11,7 @@ from typing import TextIO
 import typer
 
 from edgesdk.cli.console import say
-from edgesdk.targets.deploy import default_backend, find_deployment
+from edgesdk.targets.deploy import fastest_backends, find_deployment
 from edgesdk.targets.devices import connect, find_device
 
 __all__ = ["run_remotely"]
@@ -24,17 +24,17 @@ def run_remotely(
 
     given: bundle, artifact or name of a deployment; options: name -> value, None and False are left out, True is a
     flag, lists are given again and again; feed: blocks for its stdin, or a file descriptor
-    `--backend auto` is the backend that the deployment knows to be the fastest, where it can be used; for `--adaptive`,
-    which takes the CPU, edge-run chooses.
+    `--backend auto` is what the deployment knows to be the fastest for prompts and for answers, if it can be used; for
+    `--adaptive`, which takes the CPU, edge-run chooses.
     Ctrl-C ends the program there too.
     """
     connection = connect(find_device(device))
     deployment = find_deployment(connection, given)
     if options.get("--backend") == "auto" and not options.get("--adaptive"):
-        backend, why = default_backend(connection, deployment)
-        options = {**options, "--backend": backend}
+        chosen, why = fastest_backends(connection, deployment)
+        options = {**options, **chosen}
         if why:
-            say(f"backend {backend}: {why}")
+            say(f"backend {chosen['--backend']}: {why}")
     status = connection.stream(
         deployment.command([command, *_flags(options)]), _writer(sys.stdout), _writer(sys.stderr), feed=feed
     )
