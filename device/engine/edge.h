@@ -60,14 +60,19 @@ typedef enum edge_recompute { EDGE_RECOMPUTE_NONE = 0, EDGE_RECOMPUTE_NEXT = 1, 
 typedef enum edge_trim { EDGE_TRIM_NONE = 0, EDGE_TRIM_MODERATE = 1, EDGE_TRIM_LOW = 2, EDGE_TRIM_CRITICAL = 3 } edge_trim;
 
 /* What computes. AUTO: CUDA, or a GPU through OpenCL, whichever is there, passes the self-test, has kernels for the model and memory
- * for its level and a session; else the CPU. OPENCL without a GPU takes whatever device OpenCL has. On a GPU weights, key/value cache and rows lie in its memory, and
- * lock_pages, prefault, huge_pages, pin_threads and n_threads mean nothing. */
+ * for its level and a session; else the CPU. OPENCL without a GPU takes whatever device OpenCL has. On a GPU weights, key/value
+ * cache and rows lie in its memory, and lock_pages, prefault, huge_pages, pin_threads and n_threads mean nothing. */
 typedef enum edge_backend { EDGE_BACKEND_CPU = 0, EDGE_BACKEND_AUTO = 1, EDGE_BACKEND_OPENCL = 2, EDGE_BACKEND_CUDA = 3 } edge_backend;
 
 /* What computes tokens that come one at a time, as in an answer, while `backend` takes the chunks of prompts. Numbers are those of
- * edge_backend but for the first two. Keys, values and states are handed over exactly. One of the two must be the CPU; each holds
- * weights and a cache of its own. */
-typedef enum edge_decode_backend { EDGE_DECODE_SAME = 0, EDGE_DECODE_CPU = 1, EDGE_DECODE_OPENCL = 2, EDGE_DECODE_CUDA = 3 } edge_decode_backend;
+ * edge_backend but for the first two. Keys, values and states are handed over exactly. One of the two must be the CPU. Each holds a
+ * cache, and weights unless both can read the same ones in memory that they share. */
+typedef enum edge_decode_backend {
+    EDGE_DECODE_SAME = 0,
+    EDGE_DECODE_CPU = 1,
+    EDGE_DECODE_OPENCL = 2,
+    EDGE_DECODE_CUDA = 3
+} edge_decode_backend;
 
 typedef struct edge_load_options {
     size_t struct_size;
@@ -113,7 +118,7 @@ typedef struct edge_backend_info { /* texts are valid as long as the model */
     const char* decode_name;  /* "cpu", "opencl" or "cuda": what computes single tokens */
 } edge_backend_info;
 
-typedef struct edge_memory {  /* what a level needs at a context length; exact */
+typedef struct edge_memory {  /* what a level needs at a context length; exact; with two backends the sum of both */
     size_t struct_size;
     uint64_t mapped_bytes;    /* weights, page by page from the file */
     uint64_t kv_bytes;        /* one session's cache */

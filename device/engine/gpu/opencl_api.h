@@ -19,8 +19,8 @@ using Status = int32_t;
 using Bits = uint64_t;
 
 inline constexpr Status kSuccess = 0, kMemoryFailure = -4, kOutOfResources = -5, kOutOfHostMemory = -6, kInvalidBufferSize = -61;
-inline constexpr Bits kTypeGpu = 1 << 2, kTypeAll = 0xFFFFFFFF, kReadWrite = 1, kReadOnly = 1 << 2, kUseHostPointer = 1 << 3, kRoundsDivisions = 1 << 7,
-                      kKeepsTimes = 1 << 1;
+inline constexpr Bits kTypeGpu = 1 << 2, kTypeAll = 0xFFFFFFFF, kReadWrite = 1, kReadOnly = 1 << 2, kUseHostPointer = 1 << 3,
+                      kRoundsDivisions = 1 << 7, kKeepsTimes = 1 << 1;
 inline constexpr uint32_t kPlatformVersion = 0x0901, kPlatformName = 0x0902;
 inline constexpr uint32_t kDeviceType = 0x1000, kDeviceMaxGroup = 0x1004, kDeviceMaxBuffer = 0x1010, kDeviceSingleConfig = 0x101B,
                           kDeviceMemory = 0x101F, kDeviceLocalMemory = 0x1023, kDeviceLittleEndian = 0x1026, kDeviceName = 0x102B,
