@@ -22,6 +22,7 @@ from device_artifacts import SHAPES, edge_run, write_tiny
 from numpy.typing import NDArray
 from tiny_model import mix_bits, nested_ladder, tiny_config, tiny_ssm_config, write_random_artifact
 
+from edgesdk.cli import main
 from edgesdk.errors import ArtifactError, EngineError, HashError, MemoryBudgetError, UsageError
 from edgesdk.formats.tiles import PANEL_BITS
 
@@ -318,6 +319,19 @@ def test_edge_run_takes_two_backends(tiny: Path, opencl: None, cache: Path) -> N
     wrong = edge_run("generate", tiny, "--prompt", "a", "--decode-backend", "auto")
     assert wrong.returncode == 2
     assert "expected cpu, opencl or cuda" in wrong.stderr
+
+
+def test_the_command_takes_two_backends(
+    tiny: Path, opencl: None, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("EDGE_CACHE_DIR", str(cache))
+    texts = []
+    for backends in ([], ["--backend", "opencl", "--decode-backend", "cpu"]):
+        assert main(["run", str(tiny), "a b c", "--level", "1", "-n", "12", *backends]) == 0
+        captured = capsys.readouterr()
+        texts.append(captured.out)
+        assert ("prompts on opencl, answers on cpu: " in captured.err) == bool(backends)
+    assert texts[0] == texts[1] or not rounds_exactly(tiny)
 
 
 def test_sessions_in_several_threads_share_the_device(tiny: Path, opencl: None) -> None:

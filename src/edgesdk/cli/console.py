@@ -28,7 +28,9 @@ def say(text: str) -> None:
 
 def say_backend(backend: Backend) -> None:
     """Which GPU computes, or why `auto` took none; nothing where the CPU was asked for."""
-    if backend.name != "cpu":
+    if backend.name != backend.decode_name:
+        say(f"prompts on {backend.name}, answers on {backend.decode_name}: {backend.device} ({backend.driver})")
+    elif backend.name != "cpu":
         say(f"backend {backend.name}: {backend.device} ({backend.driver})")
     elif backend.reason:
         say(f"backend cpu: {backend.reason}")

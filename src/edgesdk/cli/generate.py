@@ -18,6 +18,7 @@ from edgesdk.cli.options import (
     Backend,
     Budget,
     Context,
+    DecodeBackend,
     Json,
     KvBits,
     Level,
@@ -88,6 +89,7 @@ def run(
     lock: Lock = False,
     adaptive: Adaptive = False,
     backend: Backend = "cpu",
+    decode_backend: DecodeBackend = None,
     max_tokens: MaxTokens = 128,
     temperature: Temperature = 0.0,
     top_k: TopK = 0,
@@ -102,13 +104,13 @@ def run(
     """Continue a text with the largest level that fits."""
     text = sys.stdin.read() if prompt == "-" else prompt
     if device is not None:
-        where = _where(rate, budget, level, context, threads, verify, kv_bits, lock, adaptive, backend)
+        where = _where(rate, budget, level, context, threads, verify, kv_bits, lock, adaptive, backend, decode_backend)
         how = _how(max_tokens, temperature, top_k, top_p, min_p, repetition_penalty, seed)
         options = {**where, **how, "--stop": stop, "--json": as_json, "--prompt": "-"}
         run_remotely(device, path, "generate", options, feed=[text.encode()])
         return
     how_loaded: dict[str, Any] = {"threads": threads, "verify": verify, "kv_bits": kv_bits, "lock": lock}
-    how_loaded |= {"adaptive": adaptive, "backend": backend}
+    how_loaded |= {"adaptive": adaptive, "backend": backend, "decode_backend": decode_backend}
     model = _load(path, rate, budget, level, context=context, **how_loaded)
     start = time.perf_counter()
     pieces = model.generate(
@@ -142,6 +144,7 @@ def chat(
     lock: Lock = False,
     adaptive: Adaptive = False,
     backend: Backend = "cpu",
+    decode_backend: DecodeBackend = None,
     system: Annotated[str, typer.Option("--system", help="A system message to begin with.")] = "",
     max_tokens: MaxTokens = 512,
     temperature: Temperature = 0.7,
@@ -158,13 +161,13 @@ def chat(
     With --json: one object per answer, each on a line of its own.
     """
     if device is not None:
-        where = _where(rate, budget, level, context, threads, verify, kv_bits, lock, adaptive, backend)
+        where = _where(rate, budget, level, context, threads, verify, kv_bits, lock, adaptive, backend, decode_backend)
         how = _how(max_tokens, temperature, top_k, top_p, min_p, repetition_penalty, seed)
         options = {**where, **how, "--system": system or None, "--json": as_json}
         run_remotely(device, path, "chat", options, feed=sys.stdin.fileno())
         return
     how_loaded: dict[str, Any] = {"threads": threads, "verify": verify, "kv_bits": kv_bits, "lock": lock}
-    how_loaded |= {"adaptive": adaptive, "backend": backend}
+    how_loaded |= {"adaptive": adaptive, "backend": backend, "decode_backend": decode_backend}
     model = _load(path, rate, budget, level, context=context, **how_loaded)
     messages = [{"role": "system", "content": system}] if system else []
     for line in _lines(show_sign=not as_json and sys.stdin.isatty()):
@@ -197,6 +200,7 @@ def _where(
     lock: bool,
     adaptive: bool,
     backend: str,
+    decode_backend: str | None,
 ) -> dict[str, object]:
     """edge-run's options of which level to run, and how."""
     from edgesdk.device.model import parse_bytes
@@ -212,6 +216,7 @@ def _where(
         "--lock": lock,
         "--adaptive": adaptive,
         "--backend": None if backend == "cpu" else backend,  # which engines that were deployed before do not know
+        "--decode-backend": decode_backend,
     }
 
 

@@ -53,6 +53,10 @@ Backend = Annotated[
     Literal["auto", "cpu", "opencl", "cuda"],
     typer.Option("--backend", help="What computes: the CPU, or a GPU through OpenCL or CUDA; auto: whichever can."),
 ]
+DecodeBackend = Annotated[
+    Literal["cpu", "opencl", "cuda"] | None,
+    typer.Option("--decode-backend", help="What computes answers, where that is not what computes prompts."),
+]
 Verify = Annotated[
     Literal["lazy", "eager", "off"],
     typer.Option("--verify", help="Check hashes in the background, before the first use, or not."),

@@ -30,7 +30,7 @@ def run_remotely(
     """
     connection = connect(find_device(device))
     deployment = find_deployment(connection, given)
-    if options.get("--backend") == "auto" and not options.get("--adaptive"):
+    if options.get("--backend") == "auto" and not (options.get("--adaptive") or options.get("--decode-backend")):
         chosen, why = fastest_backends(connection, deployment)
         options = {**options, **chosen}
         if why:

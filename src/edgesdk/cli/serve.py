@@ -14,6 +14,7 @@ from edgesdk.cli.options import (
     Backend,
     Budget,
     Context,
+    DecodeBackend,
     Json,
     KvBits,
     Level,
@@ -54,6 +55,7 @@ def serve(
     lock: Lock = False,
     adaptive: Adaptive = False,
     backend: Backend = "cpu",
+    decode_backend: DecodeBackend = None,
     max_concurrent: Annotated[
         int, typer.Option("--max-concurrent", min=1, help="Answers at a time; each has a key/value cache of its own.")
     ] = _DEFAULT.max_concurrent,
@@ -110,6 +112,7 @@ def serve(
         lock=lock,
         adaptive=adaptive,
         backend=backend,
+        decode_backend=decode_backend,
     )
     if not is_loopback(host):
         _warn(host, has_key=bool(api_key))

@@ -11,7 +11,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from edgesdk.device import Model, load, memory_budget
-from edgesdk.device.model import BackendName, Verify, parse_bytes
+from edgesdk.device.model import BackendName, DecodeBackendName, Verify, parse_bytes
 from edgesdk.errors import EngineError, MemoryBudgetError, MissingExtraError
 from edgesdk.serve.limits import Limits
 
@@ -104,6 +104,7 @@ def load_for_sessions(
     lock: bool = False,
     adaptive: bool = False,
     backend: BackendName = "cpu",
+    decode_backend: DecodeBackendName | None = None,
 ) -> tuple[Model, str]:
     """As `edgesdk.load`, but the budget, or the measured memory, is for so many sessions instead of one.
 
@@ -114,7 +115,8 @@ def load_for_sessions(
     reason = ""
     if rate is None and level is None and n_sessions > 1:
         granted, why = memory_budget() if budget is None else (parse_bytes(budget), "the budget as given")
-        how: dict[str, Any] = {"threads": threads, "verify": "off", "kv_bits": kv_bits, "backend": backend}
+        how: dict[str, Any] = {"threads": threads, "verify": "off", "kv_bits": kv_bits}
+        how |= {"backend": backend, "decode_backend": decode_backend}
         with load(path, level=0, context=context, **how) as smallest:
             needed = {
                 one.index: needed_bytes(smallest, one.index, n_sessions) for one in smallest.levels if one.available
@@ -143,6 +145,7 @@ def load_for_sessions(
         lock=lock,
         adaptive=adaptive,
         backend=backend,
+        decode_backend=decode_backend,
     )
     return model, reason or model.reason
 
