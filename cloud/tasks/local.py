@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -49,7 +50,7 @@ def _run_elsewhere(
     function: Callable[..., R], jobs: Sequence[tuple[Any, ...]], n_workers: int
 ) -> Iterator[tuple[int, R]]:
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(n_workers, context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with ProcessPoolExecutor(n_workers, context, initializer=_begin_worker) as pool:
         waiting = {pool.submit(function, *job): position for position, job in enumerate(jobs)}
         try:
             for done in as_completed(list(waiting)):
@@ -64,3 +65,16 @@ def _run_elsewhere(
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _begin_worker() -> None:
+    """One thread computes; another one ends the process when the build was killed, which would leave it waiting."""
+    torch.set_num_threads(1)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
