@@ -71,10 +71,10 @@ def _begin_worker() -> None:
     """One thread computes; another one ends the process when the build was killed, which would leave it waiting."""
     torch.set_num_threads(1)
     parent = multiprocessing.parent_process()
-    assert parent is not None
 
     def follow() -> None:
-        parent.join()
-        os._exit(1)
+        if parent is not None:
+            parent.join()
+            os._exit(1)
 
     threading.Thread(target=follow, daemon=True).start()
