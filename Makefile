@@ -27,13 +27,13 @@ FUZZ_SECONDS ?= 600
 LITERT := $(BUILD)/litert
 LITERT_REQUIRES := "ai-edge-litert>=2.3" "ai-edge-quantizer>=0.10" "litert-torch>=0.10"
 BENCHES ?= ladder load quality speed
-NVCC ?= $(or $(EDGE_NVCC),$(wildcard $(abspath $(BUILD))/nvcc/nvidia/cu13/bin/nvcc))
+NVCC ?= $(filter-out none,$(or $(EDGE_NVCC),$(wildcard $(abspath $(BUILD))/nvcc/nvidia/cu13/bin/nvcc)))
 GPU ?= cuda
 
 export PYTHONSAFEPATH := 1
 export CMAKE_BUILD_PARALLEL_LEVEL := $(JOBS)
 export EDGE_BUILD_DIR := $(abspath $(BUILD))
-export EDGE_NVCC := $(NVCC)
+export EDGE_NVCC := $(or $(NVCC),$(EDGE_NVCC))
 
 .PHONY: setup demo test test-python test-native nvcc test-gpu bench-gpu test-arm test-sanitize test-exports test-litert fuzz check bench train-bench-model \
   train-state-models wheel install clean

@@ -87,21 +87,29 @@ def _compiler(profile: Profile) -> Toolchain:
 def _find_nvcc() -> tuple[str, str, str]:
     """(program, its version, ""), or what to say where there is none that can be used.
 
-    Raises ToolchainError for one that EDGE_NVCC names and that cannot.
+    Raises ToolchainError for one that EDGE_NVCC names and that cannot; `none` there asks for bundles without CUDA.
     """
     floor = ".".join(map(str, _CUDA_FLOOR))
     given = os.environ.get("EDGE_NVCC", "")
+    if given == "none":
+        return "", "", "CUDA is left out, as EDGE_NVCC says."
     hint = f"EDGE_NVCC names nvcc {floor} or later; `pip install 'edgesdk[cuda]'` brings one"
     nvcc = shutil.which(given) if given else _pypi_nvcc() or shutil.which("nvcc")
     if nvcc is None:
         found = f"EDGE_NVCC is `{given}`, which is no program" if given else "no nvcc was found"
     else:
-        version = re.search(r"release (\d+)\.(\d+)", _output(nvcc, "--version"))
+        try:
+            told = _output(nvcc, "--version")
+        except ToolchainError:
+            if given:
+                raise
+            told = ""
+        version = re.search(r"release (\d+)\.(\d+)", told)
         if version and (int(version[1]), int(version[2])) >= _CUDA_FLOOR:
             return str(Path(nvcc).absolute()), version[0], ""
         found = f"`{nvcc}` is {version[0] if version else 'no nvcc'}, {floor} or later is needed"
     if given:
-        raise ToolchainError(found, hint=f"{hint}; unset it for bundles without CUDA")
+        raise ToolchainError(found, hint=f"{hint}; `EDGE_NVCC=none` leaves CUDA out")
     return "", "", f"CUDA is left out: {found}. {hint}; then bundle again."
 
 

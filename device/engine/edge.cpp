@@ -84,6 +84,8 @@ const edge::Model& model_of(const edge_model* handle) {
     return *handle->model;
 }
 
+static_assert(offsetof(edge_load_options, decode_backend) >= 88, "a new field lies behind the padding of the struct before");
+
 void require_struct_size(size_t given) {
     constexpr size_t kMost = 4096;  // more than any struct of edge.h will have: beyond, it was never set
     if (given < sizeof(size_t) || given > kMost) {

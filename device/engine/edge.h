@@ -92,6 +92,7 @@ typedef struct edge_load_options {
     int32_t adaptive;        /* 1: a thread gives levels up while memory is short, and takes them back when it is not */
     int32_t min_level;       /* a file that was cut below this level is refused with EDGE_TRUNCATED, whichever level is run */
     int32_t backend;         /* edge_backend; a GPU that cannot be used is EDGE_NO_DEVICE, one that is too small EDGE_OUT_OF_MEMORY */
+    int32_t unused;          /* where the struct of before ended in padding, which may hold anything: not looked at */
     int32_t decode_backend;  /* edge_decode_backend */
 } edge_load_options;
 

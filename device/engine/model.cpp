@@ -70,7 +70,8 @@ Demand make_demand(const Artifact& artifact, const edge_load_options& options, c
     demand.prefill_on_device = options.backend != EDGE_BACKEND_CPU;
     demand.decode_on_device = options.decode_backend != EDGE_DECODE_CPU;
     if (demand.on_host()) {
-        demand.shares_weights = gpu::can_share_pages(*backend.device);
+        const uint64_t most = copied_bytes(artifact, artifact.n_available() - 1);  // all are one buffer there
+        demand.shares_weights = most <= backend.device->info().buffer_bytes && gpu::can_share_pages(*backend.device);
         demand.huge_pages = demand.huge_pages || demand.shares_weights;
         return demand;
     }

@@ -184,6 +184,16 @@ void Session::end_cancelled() {
     throw Error{EDGE_CANCELLED, "cancelled"};
 }
 
+// The next n tokens. A device that fails may have advanced some states: what cannot go back is computed again then.
+bool Session::forward(int n) {
+    try {
+        return here_->forward(conversation_.history + n_cached_, n, n_cached_, cancelled_);
+    } catch (...) {
+        keep_cached(n_cached_);
+        throw;
+    }
+}
+
 // Pushes what is not cached yet through the model, and leaves the last token's logits in the conversation. `rows` (may be
 // nullptr) gets those of the tokens from `first` on; what a move made uncached before it is only computed again.
 void Session::advance(float* rows, int32_t first) {
@@ -195,7 +205,7 @@ void Session::advance(float* rows, int32_t first) {
         const bool wanted = rows && n_cached_ >= first;
         n = std::min(here_->chunk_tokens(), (rows && !wanted ? first : n_tokens_) - n_cached_);
         n_logits_ = 0;
-        if (!here_->forward(conversation_.history + n_cached_, n, n_cached_, cancelled_)) {
+        if (!forward(n)) {
             n_tokens_ = n_seen_;
             keep_cached(n_cached_);
             end_cancelled();

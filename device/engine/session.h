@@ -73,6 +73,7 @@ private:
     void keep(int32_t n_tokens);
     void keep_cached(int32_t n_tokens);
     void append(std::span<const int32_t> tokens);
+    bool forward(int n);
     void advance(float* rows, int32_t first);
     void ready();
     [[noreturn]] void end_cancelled();

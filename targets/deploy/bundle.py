@@ -90,8 +90,8 @@ def read_bundle(folder: Path) -> Bundle:
         levels=_levels(artifact, check),
         program=folder / _PROGRAM,
         program_sha256=_program_hash(manifest, check),
-        prefill_backend=str(manifest.get("prefill_backend", "")),
-        decode_backend=str(manifest.get("decode_backend", "")),
+        prefill_backend=check.text(manifest, "prefill_backend") if "prefill_backend" in manifest else "",
+        decode_backend=check.text(manifest, "decode_backend") if "decode_backend" in manifest else "",
     )
     if check.problems:
         raise UsageError(f"`{path}`: {'; '.join(check.problems)}", hint=_HINT)

@@ -53,8 +53,9 @@ class Deployment:
         return "exec " + " ".join(map(shlex.quote, (self.program, command, self.artifact, *options)))
 
     def record(self) -> bytes:
-        """The text of deployed.json."""
-        return (json.dumps({"format_version": 1, **asdict(self)}, indent=2) + "\n").encode()
+        """The text of deployed.json; without backends that are not known, which older readers do not take."""
+        fields = {name: value for name, value in asdict(self).items() if value != ""}
+        return (json.dumps({"format_version": 1, **fields}, indent=2) + "\n").encode()
 
 
 def error_and_hint(stderr: str) -> tuple[str, str]:

@@ -34,7 +34,7 @@ class Plan:
     """What is varied. Empty: all levels that are there; one thread and one per core.
 
     threads: of the CPU; a GPU, which they mean nothing to, is measured once
-    ops: one more run of each setting of the CPU tells where its time goes, by kind of operation
+    ops: one more run of each setting tells where its time goes, by kind of operation
     """
 
     levels: tuple[int, ...] = ()
@@ -82,7 +82,9 @@ def measure_device(
             if setting.backend == "cpu":
                 raise
             why = "; hint: ".join(filter(None, (error.message, error.hint)))
-            unavailable.append({"backend": setting.backend, "error": f"level {setting.level}: {why}"})
+            lacking = {"backend": setting.backend, "error": f"level {setting.level}: {why}"}
+            if lacking not in unavailable:  # once for all prompts
+                unavailable.append(lacking)
     if not measured:
         reasons = "; ".join(one["error"] for one in unavailable)
         raise DeviceError(f"`{connection.name}` can use none of the backends: {reasons}")
@@ -143,19 +145,18 @@ def _settings(plan: Plan, levels: Mapping[int, Mapping[str, Any]], info: DeviceI
 def _measure(
     connection: Connection, deployment: Deployment, plan: Plan, setting: _Setting, level: Mapping[str, Any]
 ) -> dict[str, Any]:
-    ops = plan.ops and setting.backend == "cpu"  # a GPU's kernels are not timed one by one
     arguments = [
         "bench", "--json", f"--level={setting.level}", f"--threads={setting.threads}", f"--runs={plan.n_runs}",
         f"--prompt-tokens={setting.prompt_tokens}", f"--decode-tokens={plan.decode_tokens}",
         f"--context={setting.prompt_tokens + plan.decode_tokens}", f"--backend={setting.backend}",
-        *(["--ops"] if ops else []),
+        *(["--ops"] if plan.ops else []),
     ]  # fmt: skip
     script = measured_script(deployment.command(arguments).removeprefix("exec "))
     finished = connection.run(script, quiet_s=None)
     if finished.status:
         raise _refused(connection, _without_readings(finished.stderr.decode("utf-8", "replace")))
     row = _json(connection, finished.text)["levels"][0]
-    needed = (*_COPIED, "device", "prefill_seconds", "decode_seconds", *(["ops"] if ops else []))
+    needed = (*_COPIED, "device", "prefill_seconds", "decode_seconds", *(["ops"] if plan.ops else []))
     absent = [key for key in needed if key not in row]
     if absent:
         raise DeviceError(
@@ -171,7 +172,7 @@ def _measure(
         "prefill_tokens_per_s": summary(setting.prompt_tokens, row["prefill_seconds"]),
         "decode_tokens_per_s": summary(plan.decode_tokens, row["decode_seconds"]),
         "energy": asdict(parse_energy(finished.stderr.decode("utf-8", "replace"))),
-        "ops": row["ops"] if ops else None,
+        "ops": row["ops"] if plan.ops else None,
     }
 
 

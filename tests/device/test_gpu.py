@@ -212,9 +212,10 @@ def test_two_backends_talk_like_one(split: str, talker: str, kv_bits: int, openc
             assert two.backend.device != ""
             expected, found = talk(one), talk(two)
             assert len(expected) == len(found) == 4 * 8 + 8
+            if not exact:
+                pytest.skip("SKIPPED the texts of two backends: this device rounds otherwise than the CPU")
             for right, given in zip(expected, found, strict=True):
-                if exact:
-                    np.testing.assert_array_equal(given, right)
+                np.testing.assert_array_equal(given, right)
 
 
 @pytest.mark.parametrize("split", SPLITS)
@@ -227,8 +228,7 @@ def test_two_backends_change_the_level_together(split: str, opencl: None, tiny: 
         session.rewind(10)
         model.set_level(1)
         found = session.feed(tokens[10:], True, True)
-        if rounds_exactly(tiny):
-            np.testing.assert_array_equal(found, other.logits(tokens.tolist())[10:])
+        assert_agree(other.logits(tokens.tolist())[10:], found, exact=rounds_exactly(tiny))
 
 
 @pytest.mark.parametrize("split", SPLITS)

@@ -178,6 +178,7 @@ def test_without_nvcc_the_bundle_says_what_is_missing(tmp_path, monkeypatch, zig
     [
         (NVCC.format("12.9", "12.9"), "is release 12.9, 13.0 or later is needed"),
         ("#!/bin/sh\necho hello\n", "is no nvcc"),
+        ("#!/bin/sh\nexit 3\n", "--version` failed"),
         (None, "which is no program"),
     ],
 )
@@ -187,11 +188,21 @@ def test_an_nvcc_that_cannot_be_used(text, message, tmp_path, monkeypatch, zig):
     monkeypatch.setenv("EDGE_NVCC", str(nvcc) if text else "no-such-nvcc")
     with pytest.raises(ToolchainError, match=message) as caught:
         find_toolchain(load_profile("jetson"))
-    assert "unset it" in caught.value.hint
+    assert "EDGE_NVCC=none" in caught.value.hint or "install it again" in caught.value.hint
     monkeypatch.delenv("EDGE_NVCC")
     monkeypatch.setattr(module, "_pypi_nvcc", lambda: str(nvcc) if text else None)
     tools = find_toolchain(load_profile("jetson"))
     assert any("CUDA is left out" in note for note in tools.notes)
+    assert not any("NVCC" in option for option in tools.options)
+
+
+def test_cuda_can_be_left_out(tmp_path, monkeypatch, zig):
+    monkeypatch.setattr(
+        module, "_pypi_nvcc", lambda: str(program(tmp_path, monkeypatch, "nvcc", NVCC.format("13.0", "13.0")))
+    )
+    monkeypatch.setenv("EDGE_NVCC", "none")
+    tools = find_toolchain(load_profile("jetson"))
+    assert "CUDA is left out, as EDGE_NVCC says." in tools.notes
     assert not any("NVCC" in option for option in tools.options)
 
 

@@ -79,11 +79,12 @@ std::shared_ptr<Device> open_tested(edge_backend backend, bool only_gpu) {
                                         "` needs\nhint: use backend `cpu`, or a program with a loader (docs/targets.md; for Android the "
                                         "NDK builds one)"};
     }
-    std::shared_ptr<Device> device = backend == EDGE_BACKEND_CUDA ? open_cuda() : open_opencl(only_gpu, false);
+    std::shared_ptr<Device> device;
     try {
+        device = backend == EDGE_BACKEND_CUDA ? open_cuda() : open_opencl(only_gpu, false);
         require_self_test(*device);
     } catch (const Error&) {
-        if (!device->info().uses_extensions) throw;
+        if (backend == EDGE_BACKEND_CUDA || (device && !device->info().uses_extensions)) throw;
         device = open_opencl(only_gpu, true);
         require_self_test(*device);
     }

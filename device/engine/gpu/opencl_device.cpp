@@ -168,8 +168,10 @@ private:
     void keep_times() {
         if (untimed_queue_) return;
         const cl::Queue timed = create_queue(cl::kKeepsTimes);
+        const Status status = api_.Finish(queue_);
+        if (status != cl::kSuccess) api_.ReleaseCommandQueue(timed);
+        check(status, "clFinish");
         untimed_queue_ = queue_;  // stays until the end: another thread may still read from it
-        check(api_.Finish(untimed_queue_), "clFinish");
         queue_ = timed;
     }
 
@@ -237,7 +239,7 @@ private:
         return version.rfind("OpenCL 2", 0) == 0 ? "-cl-std=CL2.0" : "-cl-std=CL3.0";
     }
 
-    // With as many extensions as the compiler takes.
+    // With all extensions, or else with the first one alone, or with none: what the compiler takes.
     void make_program(const std::string& platform, std::vector<Extension> extensions) {
         for (; !extensions.empty(); extensions.pop_back()) {
             try {

@@ -14,6 +14,7 @@ __all__ = [
     "Backend",
     "Budget",
     "Context",
+    "DecodeBackend",
     "Json",
     "KvBits",
     "Level",

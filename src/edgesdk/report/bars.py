@@ -19,7 +19,7 @@ _OTHER = "other"
 def draw_operations(devices: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Writes the picture: a bar per level, at the setting that decodes it fastest, in pieces of its operations.
 
-    devices: entries of what `edgesdk profile --ops --json` prints; those without operations, as on a GPU, are left out
+    devices: entries of what `edgesdk profile --ops --json` prints; those without operations are left out
     """
     timed = [(device["name"], [row for row in device["results"] if row["ops"] is not None]) for device in devices]
     drawn = [(plain(name), best_per_level(rows)) for name, rows in timed if rows]

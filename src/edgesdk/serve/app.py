@@ -115,7 +115,7 @@ class _Endpoints:
         except TimeoutError as error:
             raise timed_out(timeout_s) from error
         scored = task.n_logprobs is not None
-        backend = service.model.backend.name
+        backend = "-".join(dict.fromkeys((service.model.backend.name, service.model.backend.decode_name)))
         fingerprint = f"edgesdk-{__version__}-level-{service.model.level}" + f"-{backend}" * (backend != "cpu")
         answer = answer_kind(service.name, fingerprint, service.model.token_bytes, scored=scored)
         return Reply(service.engine, task, asked, answer, deadline=deadline, timeout_s=timeout_s)
@@ -125,6 +125,7 @@ class _Endpoints:
         level = model.levels[model.level]
         meta: dict[str, Any] = {"level": level.index, "rate": level.rate, "mapped_bytes": level.mapped_bytes}
         meta |= {"context": model.context, "backend": model.backend.name}
+        meta["decode_backend"] = model.backend.decode_name
         name = self._service.name
         return {"id": name, "object": "model", "created": self._began, "owned_by": "edgesdk", "meta": meta}
 

@@ -116,7 +116,7 @@ def load_for_sessions(
     if rate is None and level is None and n_sessions > 1:
         granted, why = memory_budget() if budget is None else (parse_bytes(budget), "the budget as given")
         how: dict[str, Any] = {"threads": threads, "verify": "off", "kv_bits": kv_bits}
-        how |= {"backend": backend, "decode_backend": decode_backend}
+        how |= {"backend": "cpu" if adaptive and backend == "auto" else backend, "decode_backend": decode_backend}
         with load(path, level=0, context=context, **how) as smallest:
             needed = {
                 one.index: needed_bytes(smallest, one.index, n_sessions) for one in smallest.levels if one.available
