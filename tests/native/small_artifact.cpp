@@ -1,12 +1,9 @@
 #include "small_artifact.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
-#include <filesystem>
 #include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -17,6 +14,7 @@
 
 #include "kernels/float16.h"
 #include "sha256.h"
+#include "temporary.h"
 
 namespace edge_test {
 namespace {
@@ -282,10 +280,7 @@ std::string small_artifact(bool has_mixer) {
 }
 
 std::string write_temporary(const std::string& bytes) {
-    std::string path = (std::filesystem::temp_directory_path() / "edge-test-XXXXXX").string();
-    const int file = mkstemp(path.data());
-    if (file < 0) std::abort();
-    close(file);
+    const std::string path = temporary_file();
     std::ofstream(path, std::ios::binary) << bytes;
     return path;
 }

@@ -5,12 +5,12 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
-#include <filesystem>
 #include <fstream>
 #include <thread>
 
 #include "edge.h"
 #include "engine_check.h"
+#include "temporary.h"
 
 namespace {
 
@@ -156,10 +156,7 @@ void test_errors_belong_to_threads() {
 }  // namespace
 
 int main() {
-    path = (std::filesystem::temp_directory_path() / "edge-capi-XXXXXX").string();
-    const int file = mkstemp(path.data());
-    check(file >= 0, "a temporary file");
-    close(file);
+    path = edge_test::temporary_file();
     check(*edge_version() != '\0' && *edge_isa() != '\0', "version and isa");
     test_headers();
     test_arguments();

@@ -1,32 +1,20 @@
 // The memory budget, on made-up /proc and /sys trees.
-#include <cstdlib>
-#include <filesystem>
-#include <fstream>
-
 #include "engine_check.h"
 #include "memory.h"
+#include "temporary.h"
 
 using namespace edge;
-namespace fs = std::filesystem;
 
 namespace {
 
 constexpr uint64_t kMiB = 1 << 20;
 
-struct Tree {
+struct Tree : edge_test::TemporaryFolder {
     Tree() {
-        root = (fs::temp_directory_path() / "edge-memory-XXXXXX").string();
-        check(mkdtemp(root.data()) != nullptr, "a temporary folder");
         write("/proc/meminfo", "MemTotal:       4194304 kB\nMemFree: 1 kB\nMemAvailable:    2097152 kB\n");  // 2 GiB
         write("/proc/self/cgroup", "0::/\n");
     }
-    ~Tree() { fs::remove_all(root); }
-    void write(const std::string& path, const std::string& text) const {
-        fs::create_directories(fs::path(root + path).parent_path());
-        std::ofstream(root + path) << text;
-    }
     MemoryBudget measure() const { return measure_memory(root); }
-    std::string root;
 };
 
 void test_available() {

@@ -1,15 +1,11 @@
 // When levels are given up and come back: the policy on made-up readings, and the room that control groups leave.
-#include <cstdlib>
-#include <filesystem>
-#include <fstream>
-
 #include "engine_check.h"
 #include "memory.h"
 #include "pressure_events.h"
 #include "pressure_policy.h"
+#include "temporary.h"
 
 using namespace edge;
-namespace fs = std::filesystem;
 
 namespace {
 
@@ -60,18 +56,8 @@ void test_up_to_what_fits() {
     check(tight.next(6, 0, 3, room(100)) == 0, "60 would be left");
 }
 
-struct Tree {
-    Tree() {
-        root = (fs::temp_directory_path() / "edge-pressure-XXXXXX").string();
-        check(mkdtemp(root.data()) != nullptr, "a temporary folder");
-        write("/proc/meminfo", "MemTotal:       4194304 kB\nMemAvailable:    2097152 kB\n");
-    }
-    ~Tree() { fs::remove_all(root); }
-    void write(const std::string& path, const std::string& text) const {
-        fs::create_directories(fs::path(root + path).parent_path());
-        std::ofstream(root + path) << text;
-    }
-    std::string root;
+struct Tree : edge_test::TemporaryFolder {
+    Tree() { write("/proc/meminfo", "MemTotal:       4194304 kB\nMemAvailable:    2097152 kB\n"); }
 };
 
 void test_room() {
