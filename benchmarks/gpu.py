@@ -67,7 +67,7 @@ def work_of(artifact: Artifact, level: int) -> Work:
     n_bytes, weights = 0, dict.fromkeys(UNPACKING, 0)
     for name in artifact.used_names(level):
         if name not in artifact.edge["panels"] or (
-            name.startswith("embed/") and not artifact.edge["model"]["tied_head"]
+            name.startswith(("embed/", "embed.")) and not artifact.edge["model"]["tied_head"]
         ):
             continue
         row, row_end, column, column_end, bits, _, _ = artifact.edge["panels"][name]

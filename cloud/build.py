@@ -32,7 +32,7 @@ from edgesdk.cloud.records import artifact_metadata, file_sha256, level_records
 from edgesdk.cloud.reference import Decoder
 from edgesdk.cloud.repair import level_biases
 from edgesdk.cloud.sample import sample_windows
-from edgesdk.cloud.sizes import LevelPlan, PackedSizes, full_allocation, model_weights
+from edgesdk.cloud.sizes import LevelPlan, PackedSizes, full_allocation, model_panels
 from edgesdk.cloud.stored import StoredWeights, codes_name, save_codes
 from edgesdk.cloud.tasks import Executor, ModelFiles, open_executor
 from edgesdk.cloud.tokenizer import ArtifactTokenizer, import_tokenizer, to_tokenizers
@@ -300,7 +300,8 @@ def _quantize_model(
 ) -> None:
     """Codes of the embedding and the head in the bits that the plans use."""
     for plan in plans:
-        for name, bits in zip(model_weights(source.config), plan.model_bits, strict=True):
+        for panel, bits in zip(model_panels(source.config), plan.model_bits, strict=True):
+            name = panel.weight
             if not work.has(codes_name(None, name, bits)):
                 read_by_head = name == "head" or source.config.tied_head
                 moment = calibration.head_moment() if read_by_head else None

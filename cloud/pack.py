@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgesdk.cloud.families.blocks import NORMS, Attention, Block, ModelConfig, Ssm, Weight
-from edgesdk.cloud.sizes import LevelPlan, model_weights
+from edgesdk.cloud.sizes import LevelPlan, model_panels, model_weights
 from edgesdk.formats.tiles import pack_panel, padded_bytes
 from edgesdk.formats.writer import ArtifactWriter, Piece
 
@@ -88,11 +88,9 @@ def write_artifact(
     writer = ArtifactWriter(len(ladder))
     codebooks: list[list[int]] = []
     top = len(ladder) - 1
-    for position, name in enumerate(model_weights(config)):
-        for first, last, bits in _versions([level.model_bits[position] for level in ladder]):
-            load = partial(weight, None, name, bits)
-            box = (0, config.vocab_size, 0, config.d_model)
-            writer.add(_panel_piece(name, first, last, box, load(), codebooks, load))
+    for name in model_weights(config):
+        for piece in _model_pieces(config, name, ladder, partial(weight, None, name), codebooks):
+            writer.add(piece)
     for name, tensor in model_tensors.items():
         writer.add(Piece(name, 0, top, str(tensor.dtype), tensor.shape, tensor))
     for index, block in enumerate(config.blocks):
@@ -102,6 +100,25 @@ def write_artifact(
             writer.add(piece)
     fields = {"model": model_header(config), **metadata, "codebooks": codebooks}
     return writer.write(path, fields, levels)
+
+
+def _model_pieces(
+    config: ModelConfig,
+    name: str,
+    ladder: Sequence[LevelPlan],
+    load: Callable[[int], QuantizedWeight],
+    codebooks: list[list[int]],
+) -> Iterator[Piece]:
+    """Embedding or head: rows that have the same bits at every level are one panel."""
+    bits_of = zip(model_panels(config), zip(*(level.model_bits for level in ladder), strict=True), strict=True)
+    own = [(panel, bits) for panel, bits in bits_of if panel.weight == name]
+    merged = [(bits, [panel for panel, _ in group]) for bits, group in itertools.groupby(own, key=lambda pair: pair[1])]
+    for index, (bits, panels) in enumerate(merged):
+        box = (panels[0].begin, panels[-1].end, 0, config.d_model)
+        panel_name = name if len(merged) == 1 else f"{name}.{index}"
+        for first, last, version in _versions(bits):
+            make = partial(load, version)
+            yield _panel_piece(panel_name, first, last, box, make(), codebooks, make)
 
 
 def _versions(bits: Sequence[int]) -> Iterator[tuple[int, int, int]]:

@@ -86,13 +86,12 @@ def _gave_up(sizes: PackedSizes, level: LevelPlan, full: LevelPlan) -> dict[str,
         for axis, size in zip(block.axes, kept, strict=True):
             lost[axis.name] = lost.get(axis.name, 0) + axis.size - size
             whole[axis.name] = whole.get(axis.name, 0) + axis.size
-    names = model_weights(config)
     shares = {
         **{name: lost[name] / whole[name] for name in whole},
         "block bits": 1 - sizes.level(level.kept, level.bits) / sizes.level(level.kept, full.bits),
         **{
-            f"{name} bits": 1 - sizes.model_weight(own) / sizes.model_weight(top)
-            for name, own, top in zip(names, level.model_bits, full.model_bits, strict=True)
+            f"{name} bits": 1 - sizes.model(level.model_bits, name) / sizes.model(full.model_bits, name)
+            for name in model_weights(config)
         },
     }
     dropped = [block.name for block, kept in zip(config.blocks, level.kept, strict=True) if not any(kept)]

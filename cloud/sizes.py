@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from edgesdk.cloud.families.blocks import Block, ModelConfig
 from edgesdk.formats.tiles import packed_bytes
@@ -12,9 +12,11 @@ from edgesdk.formats.tiles import packed_bytes
 __all__ = [
     "Allocation",
     "LevelPlan",
+    "ModelPanel",
     "PackedSizes",
     "full_allocation",
     "kept_shapes",
+    "model_panels",
     "model_weights",
     "weight_group",
 ]
@@ -22,13 +24,30 @@ __all__ = [
 Allocation = tuple[tuple[int, ...], ...]
 """Per block, the kept size of each of its axes."""
 
+_MODEL_PANELS = 8
+_TILE_ROWS = 16
+
+
+class ModelPanel(NamedTuple):
+    """Rows begin..end of the embedding or the head (`weight`), which have bits of their own; index: of its panels."""
+
+    weight: str
+    index: int
+    begin: int
+    end: int
+
+    @property
+    def name(self) -> str:
+        """What losses and codes are filed under."""
+        return f"{self.weight}.{self.index}"
+
 
 @dataclass(frozen=True)
 class LevelPlan:
     """What a level keeps of the model.
 
     kept: per block, the size of each of its axes; bits: per block, those of each of its weights, in declared order
-    model_bits: those of each of `model_weights`
+    model_bits: those of each of `model_panels`
     """
 
     kept: Allocation
@@ -39,7 +58,7 @@ class LevelPlan:
     def of(cls, config: ModelConfig, kept: Allocation, bits: int = 4, model_bits: int = 8) -> LevelPlan:
         """The same bits everywhere."""
         per_block = tuple((bits,) * len(block.weights) for block in config.blocks)
-        return cls(kept, per_block, (model_bits,) * len(model_weights(config)))
+        return cls(kept, per_block, (model_bits,) * len(model_panels(config)))
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> LevelPlan:
@@ -80,14 +99,32 @@ class PackedSizes:
         """Bytes of all blocks of a level."""
         return sum(self.block(i, kept, bits[i] if bits else None) for i, kept in enumerate(allocation))
 
-    def model_weight(self, bits: int) -> int:
-        """Bytes of the embedding or the head."""
-        return packed_bytes(self.config.vocab_size, self.config.d_model, bits, self.group)
+    def model_panel(self, panel: ModelPanel, bits: int) -> int:
+        """Bytes of some rows of the embedding or the head."""
+        return packed_bytes(panel.end - panel.begin, self.config.d_model, bits, self.group)
+
+    def model(self, bits: Sequence[int], weight: str | None = None) -> int:
+        """Bytes of embedding and head, or of one of them, whose panels have these bits."""
+        panels = zip(model_panels(self.config), bits, strict=True)
+        return sum(self.model_panel(panel, own) for panel, own in panels if weight in (None, panel.weight))
 
 
 def model_weights(config: ModelConfig) -> tuple[str, ...]:
-    """The weights outside of blocks, whole at every level."""
+    """The weights outside of blocks, of whose rows every level has all."""
     return ("embed",) if config.tied_head else ("embed", "head")
+
+
+def model_panels(config: ModelConfig) -> tuple[ModelPanel, ...]:
+    """The panels of `model_weights`: equal numbers of rows. Ids of tokens ascend with the merges that made them, so
+    those of a panel are about equally frequent.
+    """
+    step = -(-config.vocab_size // (_MODEL_PANELS * _TILE_ROWS)) * _TILE_ROWS
+    begins = range(0, config.vocab_size, step)
+    return tuple(
+        ModelPanel(name, index, begin, min(begin + step, config.vocab_size))
+        for name in model_weights(config)
+        for index, begin in enumerate(begins)
+    )
 
 
 def full_allocation(config: ModelConfig) -> Allocation:

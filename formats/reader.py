@@ -163,10 +163,10 @@ class Artifact:
         ]
 
     def pieces(self, weight: str, level: int) -> list[str]:
-        """Names of the tensors `weight/k` that a level uses, by ascending k."""
+        """Names of the tensors `weight/k` that a level uses, by ascending k (embedding and head: in order of rows)."""
         used = set(self.used_names(level))
-        names = [f"{weight}/{k}" for k in range(level + 1)]
-        return [name for name in names if name in used]
+        stems = rules.row_panels(weight, self.edge["panels"])
+        return [name for stem in stems for k in range(level + 1) if (name := f"{stem}/{k}") in used]
 
     def vector(self, weight: str, level: int) -> NDArray[np.float32]:
         """A float tensor whose pieces are concatenated (inverse frequencies, row biases, norms)."""

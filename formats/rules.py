@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from edgesdk.errors import ArtifactError
 from edgesdk.formats.optional_fields import ACTIVATIONS, check_optional_fields
-from edgesdk.formats.tiles import CODEBOOK_BITS, PANEL_BITS, packed_bytes, padded_bytes
+from edgesdk.formats.tiles import CODEBOOK_BITS, PANEL_BITS, TILE_ROWS, packed_bytes, padded_bytes
 
 if TYPE_CHECKING:
     from edgesdk.formats.reader import Artifact, TensorInfo
 
-__all__ = ["check", "integer", "integers", "number", "objects", "weight_shapes"]
+__all__ = ["TABLES", "check", "integer", "integers", "number", "objects", "row_panels", "weight_shapes"]
 
 _PAGE = 4096
 _MAX_BLOCKS = 100_000
@@ -301,14 +301,16 @@ def _check_panels(artifact: Artifact) -> None:
             )
     for name, box in panels.items():
         _check_panel(artifact, name, box, codebooks)
+    tables = {stem for weight in TABLES for stem in row_panels(weight, panels)}
     for name, box in panels.items():
-        if name.rpartition("/")[0] in ("embed", "head"):
-            _check_model_panel(artifact, name, box)
+        if name.rpartition("/")[0] in tables:
+            _check_table_panel(artifact, name, box)
     for level in artifact.levels:
         _check_coverage(artifact, panels, level.index)
         _check_vectors(artifact, level.index)
 
 
+TABLES = ("embed", "head")
 _MODEL_BITS = (4, 6, 8)
 _CODEBOOK_SIZES = tuple(1 << bits for bits in CODEBOOK_BITS)
 
@@ -353,11 +355,21 @@ def _check_codebook(name: str, bits: int, index: Any, codebooks: list[list[int]]
         )
 
 
-def _check_model_panel(artifact: Artifact, name: str, box: list[int]) -> None:
-    """The embedding and the head are looked up and multiplied as one panel, whole at every level."""
+def row_panels(weight: str, panels: Iterable[str]) -> list[str]:
+    """Names, without levels, of the panels of a weight: its own, and of TABLES also NAME.0, NAME.1 ... (rule 3)."""
+    if weight not in TABLES:
+        return [weight]
+    stems = {name.rpartition("/")[0] for name in panels}
+    rows = itertools.takewhile(stems.__contains__, (f"{weight}.{i}" for i in itertools.count()))
+    return [weight, *rows]
+
+
+def _check_table_panel(artifact: Artifact, name: str, box: list[int]) -> None:
+    """Panels of the embedding and the head are rows of whole tiles: looked up by row, and multiplied."""
     model = artifact.edge["model"]
-    if box[:4] != [0, model["vocab_size"], 0, model["d_model"]]:
-        raise ArtifactError(f"panel {name} covers {box[:4]}, expected the whole matrix (rule 3)")
+    whole_tiles = box[0] % TILE_ROWS == 0 and (box[1] % TILE_ROWS == 0 or box[1] == model["vocab_size"])
+    if not whole_tiles or box[2:4] != [0, model["d_model"]]:
+        raise ArtifactError(f"panel {name} covers {box[:4]}, expected whole tiles of {TILE_ROWS} rows (rule 3)")
     if box[4] not in _MODEL_BITS:
         raise ArtifactError(f"panel {name} has {box[4]} bits, expected one of {_MODEL_BITS} (rule 3)")
 
@@ -400,7 +412,7 @@ def _check_coverage(artifact: Artifact, panels: Mapping[str, Any], k: int) -> No
             block_bytes += sum(packed_bytes(b[1] - b[0], b[3] - b[2], b[4], b[5]) for b in boxes)
             expected[f"{block['name']}.{role}"] = shape
     for weight, shape in expected.items():
-        boxes = by_weight.pop(weight, [])
+        boxes = [box for stem in row_panels(weight, panels) for box in by_weight.pop(stem, [])]
         by_rows = all(b[2] == 0 and b[3] == shape[1] for b in boxes)
         ends = [(b[0], b[1]) if by_rows else (b[2], b[3]) for b in boxes]
         whole = by_rows or all(b[0] == 0 and b[1] == shape[0] for b in boxes)

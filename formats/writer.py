@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from edgesdk.errors import EdgeError
 from edgesdk.formats.optional_fields import needs_format_2
+from edgesdk.formats.rules import TABLES, row_panels
 
 __all__ = ["FORMAT_VERSION", "PAGE_BYTES", "ArtifactWriter", "Piece"]
 
 FORMAT_VERSION = "1.4"
-_FORMAT_2 = "2.0"  # of files that need it: each says the lowest version that describes it
 PAGE_BYTES = 4096
 _HUGE_PAGE_BYTES = 2 << 20
 _ALIGNMENT = 64
@@ -196,7 +196,7 @@ class ArtifactWriter:
     ) -> bytes:
         panels = {p.full_name: list(p.panel) for p in self._pieces if p.panel is not None}
         edge = {
-            "format_version": _FORMAT_2 if needs_format_2(metadata.get("model", {})) else FORMAT_VERSION,
+            "format_version": _format_version(metadata.get("model", {}), panels),
             **metadata,
             "panels": panels,
             "runs": list(runs),
@@ -213,6 +213,14 @@ class ArtifactWriter:
         text = json.dumps(header, separators=(",", ":"), ensure_ascii=True).encode()
         body = max(header_bytes - 8, len(text))
         return body.to_bytes(8, "little") + text + b" " * (body - len(text))
+
+
+def _format_version(model: Mapping[str, Any], panels: Mapping[str, Any]) -> str:
+    """The lowest version that describes the file."""
+    has_row_panels = any(len(row_panels(table, panels)) > 1 for table in TABLES)
+    if needs_format_2(model):
+        return "2.1" if has_row_panels else "2.0"
+    return "1.5" if has_row_panels else FORMAT_VERSION
 
 
 class _HugePageFile:

@@ -18,6 +18,7 @@ __all__ = [
     "CHAT_CASES",
     "DATA_CASES",
     "EXCEPTIONS",
+    "ROW_CASES",
     "SSM_CASES",
     "TOKENIZER_CASES",
     "Hostile",
@@ -57,8 +58,8 @@ def split(file: bytes) -> tuple[Header, Header, bytes]:
 def join(outer: Header, edge: Header | None, data: bytes) -> bytes:
     """A file with these parts, its header padded to whole pages."""
     if edge is not None:
-        outer["__metadata__"]["edge"] = json.dumps(edge)
-    text = json.dumps(outer).encode()
+        outer["__metadata__"]["edge"] = json.dumps(edge, separators=(",", ":"))
+    text = json.dumps(outer, separators=(",", ":")).encode()  # as long as the writer's, so that pages stay the same
     text += b" " * (-(8 + len(text)) % 4096)
     return len(text).to_bytes(8, "little") + text + data
 
@@ -141,6 +142,35 @@ def _narrow_embedding(outer: Header, edge: Header) -> None:
     begin, end = outer["embed/0"]["data_offsets"]
     outer["embed/0"] = {"dtype": "U8", "shape": [size], "data_offsets": [begin, begin + size]}
     outer["pad.9999"] = {"dtype": "U8", "shape": [end - begin - size], "data_offsets": [begin + size, end]}
+
+
+def _renamed(name: str, new: str) -> Callable[[Header, Header], None]:
+    """Gives a panel another name."""
+
+    def change(outer: Header, edge: Header) -> None:
+        outer[new] = outer.pop(name)
+        edge["panels"][new] = edge["panels"].pop(name)
+
+    return change
+
+
+def _uneven_rows(_: Header, edge: Header) -> None:
+    """The border of the last two panels moves into a tile; both keep their bytes."""
+    for name, box in edge["panels"].items():
+        if name.startswith("embed.5/"):
+            box[1] -= 4
+        if name.startswith("embed.6/"):
+            box[0] -= 4
+
+
+def _swapped(name: str, other: str) -> Callable[[Header, Header], None]:
+    """Two panels give each other their names."""
+
+    def change(outer: Header, edge: Header) -> None:
+        for table in (outer, edge["panels"]):
+            table[name], table[other] = table[other], table[name]
+
+    return change
 
 
 def _hidden(name: str) -> Callable[[Header, Header], None]:
@@ -441,6 +471,15 @@ TOKENIZER_CASES = (
     Hostile("unknown kind", "7", raw=_table("kinds", "u1", 3, 7)),
     Hostile("unknown flag", "7", raw=_table("kinds", "u1", 3, 64)),
     Hostile("special token that is not UTF-8", "7", raw=_table("kinds", "u1", 200, 1)),
+)
+
+# Made from a file in which rows of the embedding have bits of their own.
+ROW_CASES = (
+    Hostile("part of a tile", "3", _uneven_rows),
+    Hostile("rows in another order", "4.2", _swapped("embed.2/0", "embed.4/0")),
+    Hostile("no first rows", "4.2", _renamed("embed.0/0", "embed.9/0")),
+    Hostile("number with a zero", "4.2", _renamed("embed.1/0", "embed.01/0")),
+    Hostile("whole beside rows", "4.2", _renamed("embed.6/0", "embed/0")),
 )
 
 _MIXER = ("model", "blocks", 0)

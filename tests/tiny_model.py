@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from edgesdk.cloud.families.blocks import Attention, Mlp, ModelConfig, Ssm
 from edgesdk.cloud.pack import BlockVectors, QuantizedWeight, write_artifact
-from edgesdk.cloud.sizes import Allocation, LevelPlan, PackedSizes, kept_shapes, weight_group
+from edgesdk.cloud.sizes import Allocation, LevelPlan, PackedSizes, kept_shapes, model_panels, weight_group
 from edgesdk.formats import Artifact, ArtifactWriter, Piece
 from edgesdk.formats.axes import frequency_order
+from edgesdk.formats.rules import TABLES
 from edgesdk.formats.tiles import CODEBOOK_BITS, pack_panel, packed_bytes
 
 CODEBOOKS = {
@@ -153,19 +154,26 @@ def byte_tokenizer(vocab_size: int) -> tuple[dict[str, Any], dict[str, NDArray[A
     return header, tables
 
 
+def table_bits(config: ModelConfig) -> list[tuple[int, ...]]:
+    """`model_bits` of three levels at which rows of embedding and head lose their bits in turn."""
+    n = len(model_panels(config))
+    return [tuple(bits[i % len(bits)] for i in range(n)) for bits in ((4, 6, 4, 4), (4, 8, 6, 4, 6), (6, 8))]
+
+
 def write_random_artifact(
     path: Path,
     config: ModelConfig,
     ladder: Sequence[Allocation],
     seed: int = 0,
     bits: Mapping[str, int] | None = None,
-    model_bits: Sequence[int] | None = None,
+    model_bits: Sequence[int | tuple[int, ...]] | None = None,
     tokenizer: tuple[Mapping[str, Any], Mapping[str, NDArray[Any]]] | None = None,
     full_bias: bool = False,
 ) -> list[dict[str, Any]]:
     """Writes an artifact of this shape with random weights and level biases; returns its level records.
 
-    bits: of block weights by role, 4 where a role is not named; model_bits: of embedding and head at each level (8)
+    bits: of block weights by role, 4 where a role is not named; model_bits: of embedding and head at each level (8),
+        or of each of their panels
     tokenizer: header and tables, `byte_tokenizer` by default; full_bias: the full level has biases too
     """
     top = len(ladder) - 1
@@ -214,8 +222,9 @@ def write_random_artifact(
         **tables,
     }
     by_block = tuple(tuple(bits.get(w.role, 4) for w in block.weights) for block in config.blocks)
+    n_panels = len(model_panels(config))
     plans = [
-        replace(LevelPlan.of(config, tuple(map(tuple, allocation)), model_bits=own), bits=by_block)
+        LevelPlan(tuple(map(tuple, allocation)), by_block, own if isinstance(own, tuple) else (own,) * n_panels)
         for allocation, own in zip(ladder, model_bits or [8] * len(ladder), strict=True)
     ]
     sizes = [PackedSizes(config).level(allocation, by_block) for allocation in ladder]
@@ -268,7 +277,7 @@ def mix_bits(source: Path, target: Path, bits_of: Callable[[str], int], seed: in
         data = np.asarray(artifact.tensor(name))
         if name in panels:
             row, row_end, column, column_end, _, group, _ = panels[name]
-            bits = max(bits_of(name), 4) if stem in ("embed", "head") else bits_of(name)
+            bits = max(bits_of(name), 4) if stem.partition(".")[0] in TABLES else bits_of(name)
             weight = random_weight(rng, row_end - row, column_end - column, bits, group)
             data = pack_panel(weight.codes, weight.scales, bits, group)
             index = CODEBOOK_BITS.index(bits) if bits in CODEBOOK_BITS else -1

@@ -7,7 +7,7 @@ times error); at others it grows with the error of what the weight computes, tr(
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -18,7 +18,7 @@ from edgesdk.cloud.allocate.inputs import BitLosses
 from edgesdk.cloud.ordered import SortedModel
 from edgesdk.cloud.quantize.block import multiplied
 from edgesdk.cloud.reference import Decoder
-from edgesdk.cloud.sizes import LevelPlan, model_weights
+from edgesdk.cloud.sizes import LevelPlan, ModelPanel, model_panels, model_weights
 from edgesdk.cloud.stored import StoredWeights
 from edgesdk.cloud.tune import Student, quantization_costs
 
@@ -29,7 +29,7 @@ MODEL_BITS = (8, 6, 4)
 PROBE_BITS = 3
 """At which gradients are taken: errors are large enough to stand out and small enough to add up."""
 
-_FLOOR = 0.2  # of the median cost per element of its role: no weight is taken for free because of noise
+_FLOOR = 0.2  # of the usual cost per element of its role: no weight is taken for free because of noise
 
 Progress = Callable[[int, int], None]
 
@@ -98,25 +98,49 @@ def _floors(
 def _model_losses(
     ordered: SortedModel, weights: StoredWeights, full: LevelPlan, windows: Tensor
 ) -> dict[tuple[int | None, str], dict[int, float]]:
-    """KL with the embedding or the head at fewer bits, all blocks in float, less what its full bits cost."""
+    """KL with one panel of embedding or head at fewer bits, all blocks in float, less what full bits cost."""
     source = ordered.decoder
-    states = source.final_states(windows, 1)
+    config = source.config
+    panels = model_panels(config)
+    tables = {name: torch.empty(config.vocab_size, config.d_model) for name in model_weights(config)}
+    changed = Decoder(config, tables["embed"], source.final_norm, list(tables.values())[-1], source.block_weights)
 
-    def divergence(name: str, bits: int) -> float:
-        stored = weights.weight(None, name, bits)
-        held = multiplied(torch.from_numpy(stored.values()), torch.from_numpy(stored.scales).float(), stored.group)
-        embedding = held if name == "embed" else source.embedding
-        head = held if name == "head" or source.config.tied_head else source.head
-        other = Decoder(source.config, embedding, source.final_norm, head, source.block_weights)
-        found = states if name == "head" else other.final_states(windows, 1)
+    def put(panel: ModelPanel, bits: int) -> None:
+        stored, rows = weights.weight(None, panel.weight, bits), slice(panel.begin, panel.end)
+        values, scales = torch.from_numpy(stored.values()[rows]), torch.from_numpy(stored.scales[rows]).float()
+        tables[panel.weight][rows] = multiplied(values, scales, stored.group)
+
+    def divergence(states: Iterable[Tensor]) -> float:
         total = 0.0
-        for own, new in zip(states, found, strict=True):
+        for own, new in zip(wanted, states, strict=True):
             target = source.logits(own).log_softmax(-1)
-            total += float(F.kl_div(other.logits(new).log_softmax(-1), target, reduction="sum", log_target=True))
+            total += float(F.kl_div(changed.logits(new).log_softmax(-1), target, reduction="sum", log_target=True))
         return total / windows.numel()
 
+    for panel, own in zip(panels, full.model_bits, strict=True):
+        put(panel, own)
+    wanted, before = source.final_states(windows, 1), changed.final_states(windows, 1)
+    base = divergence(before)
     found: dict[tuple[int | None, str], dict[int, float]] = {}
-    for name, own in zip(model_weights(source.config), full.model_bits, strict=True):
-        losses = {bits: divergence(name, bits) for bits in lower_bits(own, MODEL_BITS)}
-        found[None, name] = {bits: max(loss - losses[own], 0.0) for bits, loss in losses.items()}
-    return found
+    for panel, own in zip(panels, full.model_bits, strict=True):
+        losses = {own: 0.0}
+        for bits in lower_bits(own, MODEL_BITS)[1:]:
+            put(panel, bits)
+            is_read = panel.weight == "embed"  # a head alone leaves all states as they were
+            losses[bits] = max(divergence(changed.final_states(windows, 1) if is_read else before) - base, 0.0)
+        put(panel, own)
+        found[None, panel.name] = losses
+    return _raised(found)
+
+
+def _raised(found: dict[tuple[int | None, str], dict[int, float]]) -> dict[tuple[int | None, str], dict[int, float]]:
+    """Losses of panels, of which few texts show what the rows of rare tokens cost: each at least a share of the mean."""
+    by_bits: dict[tuple[str, int], list[float]] = defaultdict(list)
+    for (_, name), losses in found.items():
+        for bits, loss in losses.items():
+            by_bits[name.partition(".")[0], bits].append(loss)
+    least = {key: _FLOOR * sum(losses) / len(losses) for key, losses in by_bits.items()}
+    return {
+        key: {bits: max(loss, least[key[1].partition(".")[0], bits]) for bits, loss in losses.items()}
+        for key, losses in found.items()
+    }

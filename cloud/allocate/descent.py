@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgesdk.cloud.allocate.inputs import AllocateInputs
-from edgesdk.cloud.sizes import LevelPlan, model_weights
+from edgesdk.cloud.sizes import LevelPlan, model_panels
 
 __all__ = ["Descent"]
 
@@ -67,6 +67,7 @@ class Descent:
     ) -> None:
         self._inputs, self._price = inputs, price
         self.plan = inputs.full
+        self._model_panels = model_panels(inputs.sizes.config)
         full = inputs.full
         self._blocks = [_block(inputs, index, losses) for index, losses in enumerate(size_losses)]
         self._states = [block.find(full.kept[i], full.bits[i]) for i, block in enumerate(self._blocks)]
@@ -81,15 +82,15 @@ class Descent:
     def loss(self) -> float:
         """The estimated KL of the plan."""
         blocks = sum(float(b.losses[state]) for b, state in zip(self._blocks, self._states, strict=True))
-        names = model_weights(self._inputs.sizes.config)
-        own = zip(names, self.plan.model_bits, strict=True)
-        return blocks + sum(self._inputs.bit_losses.get((None, name), {}).get(bits, 0.0) for name, bits in own)
+        losses = self._inputs.bit_losses
+        own = zip(self._model_panels, self.plan.model_bits, strict=True)
+        return blocks + sum(losses.get((None, panel.name), {}).get(bits, 0.0) for panel, bits in own)
 
     @property
     def mapped_bytes(self) -> int:
         """Of the plan's weights."""
         sizes = self._inputs.sizes
-        return sizes.level(self.plan.kept, self.plan.bits) + sum(map(sizes.model_weight, self.plan.model_bits))
+        return sizes.level(self.plan.kept, self.plan.bits) + sizes.model(self.plan.model_bits)
 
     def step(self) -> bool:
         """Takes the cheapest step; False: nothing is left to give up."""
@@ -136,15 +137,16 @@ class Descent:
         )
 
     def _model_move(self) -> tuple[float, LevelPlan] | None:
-        """The cheapest step of embedding or head that fits into the file."""
+        """The cheapest step of a panel of embedding or head that fits into the file."""
         best: tuple[float, LevelPlan] | None = None
-        for position, name in enumerate(model_weights(self._inputs.sizes.config)):
-            losses = self._inputs.bit_losses.get((None, name), {})
+        sizes = self._inputs.sizes
+        for position, panel in enumerate(self._model_panels):
+            losses = self._inputs.bit_losses.get((None, panel.name), {})
             now = self.plan.model_bits[position]
             for bits in (b for b in losses if b < now):
-                saved = self._inputs.sizes.model_weight(now) - self._inputs.sizes.model_weight(bits)
-                lost = losses[bits] - losses[now] + self._price * self._inputs.sizes.model_weight(bits)
-                slope = lost / saved
+                n_bytes = sizes.model_panel(panel, bits)
+                lost = losses[bits] - losses[now] + self._price * n_bytes
+                slope = lost / (sizes.model_panel(panel, now) - n_bytes)
                 own = self.plan.model_bits
                 plan = replace(self.plan, model_bits=(*own[:position], bits, *own[position + 1 :]))
                 if (best is None or slope < best[0]) and self._growth(plan) <= self._room:
@@ -155,7 +157,9 @@ class Descent:
         """Bytes of the versions that the last level does not hold."""
         sizes = self._inputs.sizes
         total = sum(
-            sizes.model_weight(b) for b, a in zip(plan.model_bits, self._level.model_bits, strict=True) if a != b
+            sizes.model_panel(panel, b)
+            for panel, b, a in zip(self._model_panels, plan.model_bits, self._level.model_bits, strict=True)
+            if a != b
         )
         for index, (bits, above) in enumerate(zip(plan.bits, self._level.bits, strict=True)):
             if bits != above:

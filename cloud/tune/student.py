@@ -14,7 +14,7 @@ from edgesdk.cloud.pack import QuantizedWeight
 from edgesdk.cloud.quantize.block import multiplied, natural_order
 from edgesdk.cloud.reference import MATRICES, BlockWeights, Decoder, mask_block
 from edgesdk.cloud.repair import level_biases
-from edgesdk.cloud.sizes import LevelPlan, kept_shapes, model_weights
+from edgesdk.cloud.sizes import LevelPlan, kept_shapes, model_panels, model_weights
 from edgesdk.cloud.stored import StoredWeights
 
 __all__ = ["Part", "Student"]
@@ -102,18 +102,23 @@ class Student:
                 out["norm"] = out["norm"] * (1 + norm_change(index))
             return mask_block(block, out, plan.kept[index])
 
-        names = model_weights(config)
-        held = [self._held(name, bits) for name, bits in zip(names, plan.model_bits, strict=True)]
+        held = [self._held(name, plan) for name in model_weights(config)]
         return Decoder(config, held[0], self.source.final_norm, held[-1], load)
 
-    def _held(self, name: str, bits: int) -> Tensor:
+    def _held(self, name: str, plan: LevelPlan) -> Tensor:
         """The embedding or the head, dequantized, as a file that is mapped."""
+        own = zip(model_panels(self.source.config), plan.model_bits, strict=True)
+        panels = [(panel, bits) for panel, bits in own if panel.weight == name]
 
         def make() -> Tensor:
-            part = _part(self.weights.weight(None, name, bits))
-            return multiplied(part.values, part.scales, part.group)
+            tables = {bits: _part(self.weights.weight(None, name, bits)) for _, bits in panels}
+            out = torch.empty(self.source.config.vocab_size, self.source.config.d_model)
+            for panel, bits in panels:
+                rows, part = slice(panel.begin, panel.end), tables[bits]
+                out[rows] = multiplied(part.values[rows], part.scales[rows], part.group)
+            return out
 
-        return self.weights.codes.mapped(f"values-{name}-{bits}.safetensors", make)
+        return self.weights.codes.mapped(f"values-{name}-{''.join(str(bits) for _, bits in panels)}.safetensors", make)
 
 
 def _part(quantized: QuantizedWeight) -> Part:

@@ -144,6 +144,16 @@ public:
         return pieces;
     }
 
+    // The embedding or the head: one panel, or rows of their own bits called `stem`.0, `stem`.1 ...
+    std::vector<PanelPiece> table(const std::string& stem) const {
+        std::vector<PanelPiece> pieces = weight(stem);
+        for (int i = 0;; ++i) {
+            const std::vector<PanelPiece> rows = weight(stem + "." + std::to_string(i));
+            if (rows.empty()) return pieces;
+            pieces.insert(pieces.end(), rows.begin(), rows.end());
+        }
+    }
+
     std::vector<VectorPiece> vector(const std::string& stem, const char* dtype) const {
         std::vector<VectorPiece> pieces;
         for (const Tensor* tensor : tensors_.pieces(stem)) {
@@ -439,8 +449,8 @@ void read_model(const Json& edge, const TensorTable& tensors, Artifact& artifact
         model.blocks.push_back(read_block(block, reader, field, model.d_model));
         if (!names.insert(model.blocks.back().name).second) break_rule("3", "`" + field + ".name` is used twice");
     }
-    model.embed = reader.weight("embed");
-    model.head = model.tied_head ? model.embed : reader.weight("head");
+    model.embed = reader.table("embed");
+    model.head = model.tied_head ? model.embed : reader.table("head");
     model.norm = reader.gain("norm", model.d_model);
     read_tokenizer(edge, reader, artifact);
 }
@@ -460,9 +470,10 @@ void check_coverage(const Json& edge, const Artifact& artifact) {
     }
     for (const auto* pieces : {&model.embed, &model.head}) {
         for (const PanelPiece& piece : *pieces) {
-            const bool whole = piece.row_begin == 0 &&
-                               piece.row_end == shape.rows && piece.column_begin == 0 && piece.column_end == shape.columns;
-            if (piece.bits < 4 || !whole) break_rule("3", "a panel of `embed` or `head` must be whole and of 4, 6 or 8 bits");
+            const bool whole_tiles = piece.row_begin % kTileRows == 0 && (piece.row_end % kTileRows == 0 || piece.row_end == shape.rows);
+            if (piece.bits < 4 || !whole_tiles || piece.column_begin != 0 || piece.column_end != shape.columns) {
+                break_rule("3", "a panel of `embed` or `head` must have whole tiles of 16 rows, all columns, and 4, 6 or 8 bits");
+            }
         }
     }
     const Json& levels = edge["levels"];

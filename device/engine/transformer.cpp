@@ -38,11 +38,14 @@ TileRange tiles_within(int64_t low, int64_t high, int64_t begin, int64_t tile_by
 
 bool Transformer::forward(const int32_t* tokens, int n, int64_t position, const std::atomic<bool>& cancelled) {
     const int64_t d_model = weights_.d_model;
-    const WeightPanel& embed = weights_.embed.panels[0];
     has_output_ = false;
     if (position == 0) states_.clear();
     const auto look_up = [&](int64_t t, int) {
-        ops().embed_row(embed.panel, embed.bits, tokens[t], weights_.embedding_scale, work_.x + t * d_model);
+        const auto behind = [token = tokens[t]](const WeightPanel& panel) { return panel.row_begin > token; };
+        const auto& panels = weights_.embed.panels;
+        const WeightPanel& rows = *(std::find_if(panels.begin() + 1, panels.end(), behind) - 1);
+        const auto row = static_cast<int32_t>(tokens[t] - rows.row_begin);
+        ops().embed_row(rows.panel, rows.bits, row, weights_.embedding_scale, work_.x + t * d_model);
     };
     {
         const OpTimer timer(timing_, Op::embed);

@@ -14,7 +14,7 @@ from edgesdk.cloud.allocate import AllocateInputs, measured
 from edgesdk.cloud.allocate.bits import lower_plans
 from edgesdk.cloud.allocate.descent import Descent
 from edgesdk.cloud.config import AllocateConfig
-from edgesdk.cloud.sizes import LevelPlan, PackedSizes, full_allocation
+from edgesdk.cloud.sizes import LevelPlan, PackedSizes, full_allocation, model_panels
 
 CONFIG = tiny_config()
 FULL = LevelPlan.of(CONFIG, full_allocation(CONFIG))
@@ -24,7 +24,10 @@ BLOCK_BYTES = SIZES.level(FULL.kept, FULL.bits)
 
 def bit_losses(scale: float) -> dict[tuple[int | None, str], dict[int, float]]:
     """Each bit that is given up costs four times the one before; later blocks cost more."""
-    found: dict[tuple[int | None, str], dict[int, float]] = {(None, "embed"): {8: 0.0, 6: 1e-4, 4: 1e-2}}
+    found: dict[tuple[int | None, str], dict[int, float]] = {
+        (None, panel.name): {8: 0.0, 6: 1e-4 / (1 + panel.index), 4: 1e-2 / (1 + panel.index)}
+        for panel in model_panels(CONFIG)
+    }
     for index, role in FULL.weight_bits(CONFIG):
         found[index, role] = {4: 0.0, 3: scale * (index + 1), 2: scale * 5 * (index + 1)}
     return found
@@ -84,8 +87,8 @@ def growth(plans: list[LevelPlan]) -> int:
         for index, (bits, larger) in enumerate(zip(plan.bits, above.bits, strict=True)):
             sizes = SIZES.weights(index, plan.kept[index], bits)
             total += sum(n for n, b, a in zip(sizes, bits, larger, strict=True) if a != b)
-        pairs = zip(plan.model_bits, above.model_bits, strict=True)
-        total += sum(SIZES.model_weight(b) for b, a in pairs if a != b)
+        panels = zip(model_panels(CONFIG), plan.model_bits, above.model_bits, strict=True)
+        total += sum(SIZES.model_panel(panel, b) for panel, b, a in panels if a != b)
     return total
 
 
@@ -93,19 +96,19 @@ def test_levels_nest_and_lose_bytes() -> None:
     plans = walk(descent(bit_losses(1e-3), size_losses(0.05)))
     assert len(plans) > 5
     for above, below in itertools.pairwise(plans):
-        bytes_of = [SIZES.level(p.kept, p.bits) + sum(map(SIZES.model_weight, p.model_bits)) for p in (above, below)]
+        bytes_of = [SIZES.level(p.kept, p.bits) + SIZES.model(p.model_bits) for p in (above, below)]
         assert bytes_of[1] < bytes_of[0]
         for kept, larger in zip(below.kept, above.kept, strict=True):
             assert all(a <= b for a, b in zip(kept, larger, strict=True))
         for own, larger in zip(below.bits, above.bits, strict=True):
             assert all(a <= b for a, b in zip(own, larger, strict=True))
-    assert plans[-1].model_bits == (4,)
+    assert set(plans[-1].model_bits) == {4}
 
 
 @pytest.mark.parametrize("limit", [0.0, 0.15, 0.4])
 def test_versions_of_weights_stay_within_the_growth_that_is_allowed(limit: float) -> None:
     plans = walk(descent(bit_losses(1e-4), size_losses(0.05), limit))
-    found = growth(plans) / (BLOCK_BYTES + SIZES.model_weight(8))
+    found = growth(plans) / (BLOCK_BYTES + SIZES.model(FULL.model_bits))
     assert found <= limit
     if limit:
         assert found > limit / 2  # lower bits are by far the cheapest here
@@ -134,13 +137,22 @@ def test_a_price_of_file_bytes_turns_the_walk_from_bits_to_sizes() -> None:
 
 def test_losses_and_bytes_are_those_of_the_plan() -> None:
     found = descent(bit_losses(1e-3), size_losses(0.05))
-    assert (found.loss, found.mapped_bytes) == (0.0, BLOCK_BYTES + SIZES.model_weight(8))
+    assert (found.loss, found.mapped_bytes) == (0.0, BLOCK_BYTES + SIZES.model(FULL.model_bits))
     steps = 0
     while found.step() and steps < 30:
         steps += 1
-    sizes = SIZES.level(found.plan.kept, found.plan.bits) + SIZES.model_weight(found.plan.model_bits[0])
-    assert found.mapped_bytes == sizes
-    assert found.loss > bit_losses(1e-3)[None, "embed"][found.plan.model_bits[0]]
+    assert found.mapped_bytes == SIZES.level(found.plan.kept, found.plan.bits) + SIZES.model(found.plan.model_bits)
+    own = zip(model_panels(CONFIG), found.plan.model_bits, strict=True)
+    assert found.loss > sum(bit_losses(1e-3)[None, panel.name][bits] for panel, bits in own)
+
+
+def test_rows_that_cost_least_lose_their_bits_first() -> None:
+    found = descent(bit_losses(1.0), size_losses(1.0))
+    assert found.step()
+    panels = model_panels(CONFIG)
+    slopes = [bit_losses(1.0)[None, panel.name][6] / (panel.end - panel.begin) for panel in panels]
+    cheapest = min(panels, key=lambda panel: slopes[panel.index])
+    assert found.plan.model_bits == tuple(6 if panel == cheapest else 8 for panel in panels)
 
 
 def test_the_walk_that_loses_least_at_the_same_bytes_is_taken() -> None:

@@ -157,7 +157,7 @@ def test_smaller_levels_recover_without_touching_the_full_one(model: Model) -> N
 
 
 def test_changes_of_biases_are_linear_between_knots(model: Model) -> None:
-    ladder = [replace(model.four, model_bits=(8,))] * 6
+    ladder = [replace(model.four, model_bits=(8,) * len(model.four.model_bits))] * 6
     student = Student.start(model.ordered, model.weights, ladder)
     biases = recover._BiasChanges(student, 3)
     gradient = torch.ones(model.source.config.d_model)

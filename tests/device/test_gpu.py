@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from device_artifacts import SHAPES, edge_run, write_tiny
 from numpy.typing import NDArray
-from tiny_model import mix_bits, nested_ladder, tiny_config, tiny_ssm_config, write_random_artifact
+from tiny_model import mix_bits, nested_ladder, table_bits, tiny_config, tiny_ssm_config, write_random_artifact
 
 from edgesdk.cli import main
 from edgesdk.errors import ArtifactError, EngineError, HashError, MemoryBudgetError, UsageError
@@ -106,6 +106,16 @@ def test_blocks_of_each_width_give_the_logits_of_the_cpu(bits: int, opencl: None
     write_random_artifact(tmp_path / "tiny.edge", config, nested_ladder(config), bits=roles)
     tokens = np.random.default_rng(bits).integers(0, 300, 9).tolist()
     assert_agree(*run_both(tmp_path / "tiny.edge", tokens, level=1), exact=rounds_exactly(tmp_path / "tiny.edge"))
+
+
+@pytest.mark.parametrize("shape", ["grouped", "untied, biases"])
+def test_rows_of_other_bits_give_the_logits_of_the_cpu(shape: str, opencl: None, tmp_path: Path) -> None:
+    config = tiny_config(**SHAPES[shape])
+    path = tmp_path / "rows.edge"
+    write_random_artifact(path, config, nested_ladder(config), model_bits=table_bits(config))
+    exact = rounds_exactly(path)
+    for level in range(3):
+        assert_agree(*run_both(path, list(range(0, 300, 5)), level=level), exact=exact)
 
 
 MIXERS: dict[str, dict[str, Any]] = {

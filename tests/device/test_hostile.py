@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 from device_artifacts import edge_run, write_tiny
-from hostile import CASES, CHAT_CASES, DATA_CASES, SSM_CASES, TOKENIZER_CASES, Hostile
-from tiny_model import nested_ladder, tiny_ssm_config, write_random_artifact
+from hostile import CASES, CHAT_CASES, DATA_CASES, ROW_CASES, SSM_CASES, TOKENIZER_CASES, Hostile
+from tiny_model import nested_ladder, table_bits, tiny_config, tiny_ssm_config, write_random_artifact
 
 import edgesdk
 
@@ -39,6 +39,17 @@ def test_a_hostile_tokenizer_is_refused(case: Hostile, good: bytes, tmp_path) ->
     path.write_bytes(case.make(good))
     with pytest.raises(edgesdk.ArtifactError, match="token"):
         edgesdk.load(path, context=64)
+
+
+@pytest.mark.parametrize("case", ROW_CASES, ids=lambda case: case.name.replace(" ", "-"))
+def test_hostile_rows_of_an_embedding_are_refused(case: Hostile, tmp_path) -> None:
+    path, config = tmp_path / "hostile.edge", tiny_config()
+    write_random_artifact(path, config, nested_ladder(config), model_bits=table_bits(config))
+    edgesdk.load(path, context=64)
+    path.write_bytes(case.make(path.read_bytes()))
+    with pytest.raises(edgesdk.ArtifactError) as error:
+        edgesdk.load(path, context=64)
+    assert f"rule {case.rule}" in error.value.message
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from device_artifacts import SHAPES, edge_run
 from reference_model import ReferenceModel
-from tiny_model import mix_bits, nested_ladder, tiny_config, write_random_artifact
+from tiny_model import mix_bits, nested_ladder, table_bits, tiny_config, write_random_artifact
 
+from edgesdk.cloud.sizes import model_panels
 from edgesdk.formats.tiles import PANEL_BITS
 
 try:
@@ -53,6 +54,22 @@ def test_panels_of_mixed_bits_equal_the_oracle(shape: str, tmp_path: Path) -> No
         model = load(tmp_path / "mixed.edge", level=level, threads=2)
         np.testing.assert_array_equal(model.logits(tokens), expected)
         np.testing.assert_array_equal(model.logits(tokens[:1]), expected[:1])
+
+
+@pytest.mark.parametrize("shape", ["grouped", "untied, biases", "wide"])
+def test_rows_of_embedding_and_head_have_bits_of_their_own(shape: str, tmp_path: Path) -> None:
+    """Tokens of every panel, next to all borders."""
+    config = tiny_config(**SHAPES[shape])
+    path = tmp_path / "rows.edge"
+    write_random_artifact(path, config, nested_ladder(config), model_bits=table_bits(config))
+    borders = [row for panel in model_panels(config) for row in (panel.begin, panel.end - 1)]
+    tokens = [*borders, *np.random.default_rng(3).integers(0, config.vocab_size, 9).tolist()]
+    for level in range(3):
+        expected = ReferenceModel(path, level).logits(tokens)
+        assert expected.std() > 0.1
+        model = load(path, level=level, threads=2)
+        np.testing.assert_array_equal(model.logits(tokens), expected)
+        np.testing.assert_array_equal(model.logits(tokens[1:2]), ReferenceModel(path, level).logits(tokens[1:2]))
 
 
 @pytest.mark.parametrize("bits", [2, 3, 6, 8])

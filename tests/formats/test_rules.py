@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hostile import CASES, CHAT_CASES, DATA_CASES, EXCEPTIONS, SSM_CASES, TOKENIZER_CASES, Hostile
-from tiny_model import mix_bits, nested_ladder, tiny_config, tiny_ssm_config, write_random_artifact
+from hostile import CASES, CHAT_CASES, DATA_CASES, EXCEPTIONS, ROW_CASES, SSM_CASES, TOKENIZER_CASES, Hostile
+from tiny_model import mix_bits, nested_ladder, table_bits, tiny_config, tiny_ssm_config, write_random_artifact
 
 from edgesdk.errors import ArtifactError, HashError, TruncatedError, UsageError
 from edgesdk.formats import Artifact, verify_artifact
@@ -32,6 +32,26 @@ def test_a_hostile_file_is_refused(case: Hostile, good: Path, tmp_path: Path) ->
     path.write_bytes(case.make(good.read_bytes()))
     with pytest.raises(ArtifactError, match=rf"rule {re.escape(case.rule)}"):
         Artifact.open(path)
+
+
+@pytest.mark.parametrize("case", ROW_CASES, ids=lambda case: case.name.replace(" ", "-"))
+def test_hostile_rows_of_an_embedding_are_refused(case: Hostile, tmp_path: Path) -> None:
+    path, config = tmp_path / "hostile.edge", tiny_config()
+    write_random_artifact(path, config, nested_ladder(config), model_bits=table_bits(config))
+    verify_artifact(path)
+    path.write_bytes(case.make(path.read_bytes()))
+    with pytest.raises(ArtifactError, match=rf"rule {re.escape(case.rule)}"):
+        Artifact.open(path)
+
+
+def test_a_file_says_the_lowest_version_that_describes_it(tmp_path: Path) -> None:
+    found = []
+    for norms in ((), ("post_norm",)):
+        config = tiny_config(norms=norms)
+        for bits in (None, table_bits(config)):
+            write_random_artifact(tmp_path / "tiny.edge", config, nested_ladder(config), model_bits=bits)
+            found.append(Artifact.open(tmp_path / "tiny.edge").edge["format_version"])
+    assert found == ["1.4", "1.5", "2.0", "2.1"]
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgesdk.formats import Artifact, LevelInfo
-from edgesdk.formats.rules import weight_shapes
+from edgesdk.formats.rules import TABLES, weight_shapes
 from edgesdk.formats.tiles import packed_bytes
 
 __all__ = ["BlockBits", "Ladder", "LevelFigures", "read_ladder", "short_labels"]
@@ -104,7 +104,11 @@ def read_ladder(path: Path, label: str, bits_level: int | None = None) -> Ladder
         bits=tuple(
             _block_bits(block, kept, used[level.index]) for block, kept in zip(blocks, level.allocation, strict=True)
         ),
-        model_bits={name: _mean_bits(used[level.index][name]) for name in ("embed", "head") if name in used[-1]},
+        model_bits={
+            name: _mean_bits([artifact.edge["panels"][piece] for piece in pieces])
+            for name in TABLES
+            if (pieces := artifact.pieces(name, level.index))
+        },
     )
 
 
