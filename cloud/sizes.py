@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from edgesdk.cloud.families.blocks import Block, ModelConfig
 from edgesdk.formats.tiles import packed_bytes
@@ -28,7 +28,8 @@ _MODEL_PANELS = 8
 _TILE_ROWS = 16
 
 
-class ModelPanel(NamedTuple):
+@dataclass(frozen=True)
+class ModelPanel:
     """Rows begin..end of the embedding or the head (`weight`), which have bits of their own; index: of its panels."""
 
     weight: str

@@ -14,7 +14,7 @@ from edgesdk.formats.tiles import CODEBOOK_BITS, PANEL_BITS, TILE_ROWS, packed_b
 if TYPE_CHECKING:
     from edgesdk.formats.reader import Artifact, TensorInfo
 
-__all__ = ["TABLES", "check", "integer", "integers", "number", "objects", "row_panels", "weight_shapes"]
+__all__ = ["TABLES", "TABLE_BITS", "check", "integer", "integers", "number", "objects", "row_panels", "weight_shapes"]
 
 _PAGE = 4096
 _MAX_BLOCKS = 100_000
@@ -311,7 +311,7 @@ def _check_panels(artifact: Artifact) -> None:
 
 
 TABLES = ("embed", "head")
-_MODEL_BITS = (4, 6, 8)
+TABLE_BITS = (3, 4, 6, 8)
 _CODEBOOK_SIZES = tuple(1 << bits for bits in CODEBOOK_BITS)
 
 
@@ -370,8 +370,8 @@ def _check_table_panel(artifact: Artifact, name: str, box: list[int]) -> None:
     whole_tiles = box[0] % TILE_ROWS == 0 and (box[1] % TILE_ROWS == 0 or box[1] == model["vocab_size"])
     if not whole_tiles or box[2:4] != [0, model["d_model"]]:
         raise ArtifactError(f"panel {name} covers {box[:4]}, expected whole tiles of {TILE_ROWS} rows (rule 3)")
-    if box[4] not in _MODEL_BITS:
-        raise ArtifactError(f"panel {name} has {box[4]} bits, expected one of {_MODEL_BITS} (rule 3)")
+    if box[4] not in TABLE_BITS:
+        raise ArtifactError(f"panel {name} has {box[4]} bits, expected one of {TABLE_BITS} (rule 3)")
 
 
 def _check_norms(artifact: Artifact) -> None:

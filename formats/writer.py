@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edgesdk.errors import EdgeError
 from edgesdk.formats.optional_fields import needs_format_2
-from edgesdk.formats.rules import TABLES, row_panels
+from edgesdk.formats.rules import TABLES
 
 __all__ = ["FORMAT_VERSION", "PAGE_BYTES", "ArtifactWriter", "Piece"]
 
@@ -217,10 +217,15 @@ class ArtifactWriter:
 
 def _format_version(model: Mapping[str, Any], panels: Mapping[str, Any]) -> str:
     """The lowest version that describes the file."""
-    has_row_panels = any(len(row_panels(table, panels)) > 1 for table in TABLES)
+    is_plain = not any(_is_of_minor_5(name, box) for name, box in panels.items())
     if needs_format_2(model):
-        return "2.1" if has_row_panels else "2.0"
-    return "1.5" if has_row_panels else FORMAT_VERSION
+        return "2.0" if is_plain else "2.1"
+    return FORMAT_VERSION if is_plain else "1.5"
+
+
+def _is_of_minor_5(name: str, panel: Sequence[int]) -> bool:
+    stem = name.rpartition("/")[0]
+    return stem.partition(".")[0] in TABLES and (stem not in TABLES or panel[4] == 3)
 
 
 class _HugePageFile:

@@ -134,11 +134,11 @@ def _eight_bits(_: Header, edge: Header) -> None:
 
 
 def _narrow_embedding(outer: Header, edge: Header) -> None:
-    """A panel of 3 bits that is right in itself; the bytes behind it become padding."""
+    """A panel of 2 bits that is right in itself; the bytes behind it become padding."""
     rows, columns, group = (edge["panels"]["embed/0"][i] for i in (1, 3, 5))
-    edge["codebooks"].append([-9, -5, -2, 0, 1, 3, 6, 9])
-    edge["panels"]["embed/0"][4:] = [3, group, len(edge["codebooks"]) - 1]
-    size = -(-rows // 16) * (columns * 6 + columns // group * 32)
+    edge["codebooks"].append([-9, -3, 2, 8])
+    edge["panels"]["embed/0"][4:] = [2, group, len(edge["codebooks"]) - 1]
+    size = -(-rows // 16) * (columns * 4 + columns // group * 32)
     begin, end = outer["embed/0"]["data_offsets"]
     outer["embed/0"] = {"dtype": "U8", "shape": [size], "data_offsets": [begin, begin + size]}
     outer["pad.9999"] = {"dtype": "U8", "shape": [end - begin - size], "data_offsets": [begin + size, end]}
@@ -375,7 +375,7 @@ CASES = (
     Hostile("six bits with a codebook", "4", _edge("panels", "blk.0.attn.q/0", 4, value=6)),
     Hostile("four bits without a codebook", "4", _edge("panels", "blk.0.attn.q/0", 6, value=-1)),
     Hostile("eight bits in the bytes of four", "4.3", _eight_bits),
-    Hostile("embedding of three bits", "3", _narrow_embedding),
+    Hostile("embedding of two bits", "3", _narrow_embedding),
     Hostile("codebook of five values", "4", _edge("codebooks", 0, value=[-2, -1, 0, 1, 2])),
     Hostile("codebook beyond six bits", "4", _edge("codebooks", 0, 15, value=32)),
     Hostile("codebook below six bits", "4", _edge("codebooks", 0, 0, value=-33)),

@@ -157,7 +157,7 @@ def byte_tokenizer(vocab_size: int) -> tuple[dict[str, Any], dict[str, NDArray[A
 def table_bits(config: ModelConfig) -> list[tuple[int, ...]]:
     """`model_bits` of three levels at which rows of embedding and head lose their bits in turn."""
     n = len(model_panels(config))
-    return [tuple(bits[i % len(bits)] for i in range(n)) for bits in ((4, 6, 4, 4), (4, 8, 6, 4, 6), (6, 8))]
+    return [tuple(bits[i % len(bits)] for i in range(n)) for bits in ((4, 6, 3, 4), (4, 8, 6, 3, 6), (6, 8))]
 
 
 def write_random_artifact(
@@ -263,7 +263,7 @@ def _ssm_vectors(block: Ssm, d_model: int, rng: np.random.Generator) -> dict[str
 def mix_bits(source: Path, target: Path, bits_of: Callable[[str], int], seed: int = 0) -> None:
     """Copies an artifact, with new random codes in its weights; `bits_of` gives a panel's bits by its name.
 
-    Embedding and head get at least 4 bits, as rule 3 of SPEC.md has it.
+    Embedding and head get at least 3 bits, as rule 3 of SPEC.md has it.
     """
     artifact = Artifact.open(source)
     panels: dict[str, tuple[int, ...]] = {name: tuple(box) for name, box in artifact.edge["panels"].items()}
@@ -277,7 +277,7 @@ def mix_bits(source: Path, target: Path, bits_of: Callable[[str], int], seed: in
         data = np.asarray(artifact.tensor(name))
         if name in panels:
             row, row_end, column, column_end, _, group, _ = panels[name]
-            bits = max(bits_of(name), 4) if stem.partition(".")[0] in TABLES else bits_of(name)
+            bits = max(bits_of(name), 3) if stem.partition(".")[0] in TABLES else bits_of(name)
             weight = random_weight(rng, row_end - row, column_end - column, bits, group)
             data = pack_panel(weight.codes, weight.scales, bits, group)
             index = CODEBOOK_BITS.index(bits) if bits in CODEBOOK_BITS else -1

@@ -25,13 +25,14 @@ from edgesdk.cloud.tune import Student, quantization_costs
 __all__ = ["BLOCK_BITS", "MODEL_BITS", "PROBE_BITS", "bit_losses", "lower_bits", "lower_plans"]
 
 BLOCK_BITS = (6, 4, 3, 2)
-MODEL_BITS = (8, 6, 4)
+MODEL_BITS = (8, 6, 4, 3)
 PROBE_BITS = 3
 """At which gradients are taken: errors are large enough to stand out and small enough to add up."""
 
 _FLOOR = 0.2  # of the usual cost per element of its role: no weight is taken for free because of noise
 
 Progress = Callable[[int, int], None]
+_Losses = dict[tuple[int | None, str], dict[int, float]]
 
 
 def lower_bits(bits: int, choices: Sequence[int]) -> list[int]:
@@ -95,14 +96,12 @@ def _floors(
 
 
 @torch.inference_mode()
-def _model_losses(
-    ordered: SortedModel, weights: StoredWeights, full: LevelPlan, windows: Tensor
-) -> dict[tuple[int | None, str], dict[int, float]]:
+def _model_losses(ordered: SortedModel, weights: StoredWeights, full: LevelPlan, windows: Tensor) -> _Losses:
     """KL with one panel of embedding or head at fewer bits, all blocks in float, less what full bits cost."""
     source = ordered.decoder
     config = source.config
     panels = model_panels(config)
-    tables = {name: torch.empty(config.vocab_size, config.d_model) for name in model_weights(config)}
+    tables = {name: weights.codes.zeros((config.vocab_size, config.d_model)) for name in model_weights(config)}
     changed = Decoder(config, tables["embed"], source.final_norm, list(tables.values())[-1], source.block_weights)
 
     def put(panel: ModelPanel, bits: int) -> None:
@@ -121,7 +120,7 @@ def _model_losses(
         put(panel, own)
     wanted, before = source.final_states(windows, 1), changed.final_states(windows, 1)
     base = divergence(before)
-    found: dict[tuple[int | None, str], dict[int, float]] = {}
+    found: _Losses = {}
     for panel, own in zip(panels, full.model_bits, strict=True):
         losses = {own: 0.0}
         for bits in lower_bits(own, MODEL_BITS)[1:]:
@@ -133,8 +132,8 @@ def _model_losses(
     return _raised(found)
 
 
-def _raised(found: dict[tuple[int | None, str], dict[int, float]]) -> dict[tuple[int | None, str], dict[int, float]]:
-    """Losses of panels, of which few texts show what the rows of rare tokens cost: each at least a share of the mean."""
+def _raised(found: _Losses) -> _Losses:
+    """The losses of panels, each at least a share of the mean: few texts show what the rows of rare tokens cost."""
     by_bits: dict[tuple[str, int], list[float]] = defaultdict(list)
     for (_, name), losses in found.items():
         for bits, loss in losses.items():

@@ -15,7 +15,7 @@ from edgesdk.cloud.workdir import WorkDirectory
 __all__ = ["AllocateInputs", "BitLosses"]
 
 BitLosses = Mapping[tuple[int | None, str], Mapping[int, float]]
-"""KL (nats per token) that a weight's lower bits cost: by block index (None: a panel of embedding or head), role and bits."""
+"""KL (nats per token) that lower bits cost: by block index (None: embedding and head), role or panel, and bits."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ _DAMPING = 0.1  # a row that is looked up counts for itself, whatever the head r
 
 
 def quantize_rows(weight: Tensor, group: int, bits: int, moment: Tensor | None = None) -> QuantizedWeight:
-    """Codes of 4, 6 or 8 bits for an embedding or a head; weight (rows, columns).
+    """Codes of 3, 4, 6 or 8 bits for an embedding or a head; weight (rows, columns).
 
     moment: (columns, columns) of what the head reads; None: the rows are only looked up, all columns count the same.
     """

@@ -471,8 +471,8 @@ void check_coverage(const Json& edge, const Artifact& artifact) {
     for (const auto* pieces : {&model.embed, &model.head}) {
         for (const PanelPiece& piece : *pieces) {
             const bool whole_tiles = piece.row_begin % kTileRows == 0 && (piece.row_end % kTileRows == 0 || piece.row_end == shape.rows);
-            if (piece.bits < 4 || !whole_tiles || piece.column_begin != 0 || piece.column_end != shape.columns) {
-                break_rule("3", "a panel of `embed` or `head` must have whole tiles of 16 rows, all columns, and 4, 6 or 8 bits");
+            if (piece.bits < 3 || !whole_tiles || piece.column_begin != 0 || piece.column_end != shape.columns) {
+                break_rule("3", "a panel of `embed` or `head` must have whole tiles of 16 rows, all columns, and 3, 4, 6 or 8 bits");
             }
         }
     }

@@ -177,4 +177,4 @@ def test_lower_plans_use_every_weight_in_all_bits_below() -> None:
     used = {bits for plan in lower_plans(full, 2) for block in plan.bits for bits in block}
     assert used == {4, 3, 2}
     assert {bits for plan in lower_plans(full, 3) for block in plan.bits for bits in block} == {4, 3}
-    assert {bits for plan in lower_plans(full, 2) for bits in plan.model_bits} == {6, 4}
+    assert {bits for plan in lower_plans(full, 2) for bits in plan.model_bits} == {6, 4, 3}

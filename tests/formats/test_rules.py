@@ -48,10 +48,10 @@ def test_a_file_says_the_lowest_version_that_describes_it(tmp_path: Path) -> Non
     found = []
     for norms in ((), ("post_norm",)):
         config = tiny_config(norms=norms)
-        for bits in (None, table_bits(config)):
+        for bits in (None, [4, 4, 4], [3, 4, 6], table_bits(config)):
             write_random_artifact(tmp_path / "tiny.edge", config, nested_ladder(config), model_bits=bits)
             found.append(Artifact.open(tmp_path / "tiny.edge").edge["format_version"])
-    assert found == ["1.4", "1.5", "2.0", "2.1"]
+    assert found == ["1.4", "1.4", "1.5", "1.5", "2.0", "2.0", "2.1", "2.1"]
 
 
 @pytest.fixture(scope="module")
