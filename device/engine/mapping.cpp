@@ -157,7 +157,8 @@ Mapping::Mapping(int file, const Artifact& artifact, int level, const Placement&
     std::vector<std::shared_ptr<MappedRun>> fresh;
     for (size_t i = 0; i < artifact.runs.size(); ++i) {
         const Run& run = artifact.runs[i];
-        if (!run.used_by(level) || run.begin == run.end) continue;
+        const bool is_used = level == kAllLevels ? run.used_by(0) && run.used_by(artifact.n_levels() - 1) : run.used_by(level);
+        if (!is_used || run.begin == run.end) continue;
         std::shared_ptr<MappedRun> found = other ? other->find(i) : nullptr;
         if (!found) fresh.push_back(found = std::make_shared<MappedRun>(run, i, passed[i]));
         runs_.push_back(std::move(found));

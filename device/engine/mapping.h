@@ -12,6 +12,7 @@
 namespace edge {
 
 inline constexpr uint64_t kHugePage = 2 << 20;
+inline constexpr int kAllLevels = -1;  // in place of a level: the runs that all of them use
 
 struct Placement {
     bool lock = false;        // mlock: pages stay in memory

@@ -181,9 +181,11 @@ Model::Model(const std::string& path, const edge_load_options& options, bool onl
       level_(std::make_shared<MappedLevel>(file_.number, artifact_, choose(artifact_, demand_, options, backend_), placement_,
                                            verify_, passed_, nullptr, backend_.device)),
       wanted_(level_->choice.level),
-      tokenizer_(tokenizer_tables(level_->mapping, artifact_), artifact_.tokenizer) {
-    const auto jinja = view<char>(level_->mapping, artifact_.chat_template);
+      tables_(file_.number, artifact_, kAllLevels, Placement{}, passed_, placement_.shared ? nullptr : &level_->mapping),
+      tokenizer_(tokenizer_tables(tables_, artifact_), artifact_.tokenizer) {
+    const auto jinja = view<char>(tables_, artifact_.chat_template);
     chat_template_ = {jinja.data(), jinja.size()};
+    tables_.require_whole();
     level_->mapping.require_whole();
     if (verify_ == EDGE_VERIFY_EAGER) level_->verifier.check();
     if (options.adaptive == 0) return;
