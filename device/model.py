@@ -67,7 +67,8 @@ class Backend:
     name: cpu, opencl or cuda: what computes prompts; decode_name: the same of tokens that come one at a time
     device, driver: of the GPU that takes part, as its driver calls them; "" where none does
     reason: why `auto` did not take a GPU
-    device_bytes: what this process holds on the device, all models and sessions together
+    device_bytes: what this process holds on the device, all models and sessions together; a device that shares memory
+        with the host reads weights in the mapped file, which are not held
     compiled: programs that were compiled from source since the device was opened; 0 when they came from the cache
     """
 

@@ -29,6 +29,12 @@ CHAT = {
 }
 
 
+# Arguments of `load` that give prompts and answers different backends.
+SPLITS: dict[str, dict[str, Any]] = {
+    "prompts on the device": {"backend": "opencl", "decode_backend": "cpu"},
+    "answers on the device": {"backend": "cpu", "decode_backend": "opencl"},
+}
+
 # Of models that reach every part of a forward pass: arguments of tiny_config.
 SHAPES: dict[str, dict[str, Any]] = {
     "grouped": {},

@@ -325,7 +325,7 @@ edge_status edge_tokenize(const edge_model* model, const char* text, size_t n_by
         require(model, "model");
         if (n_bytes) require(text, "text");
         const auto tokens = model->model->tokenizer().encode({text, n_bytes}, special != 0, add_bos != 0);
-        model->model->level()->mapping.require_whole();
+        model->model->tables().require_whole();
         write_list(tokens, out, capacity, n_tokens);
     });
 }
@@ -336,7 +336,7 @@ edge_status edge_detokenize(const edge_model* model, const int32_t* tokens, size
         require(model, "model");
         if (n_tokens) require(tokens, "tokens");
         const std::string text = model->model->tokenizer().decode({tokens, n_tokens}, special != 0);
-        model->model->level()->mapping.require_whole();
+        model->model->tables().require_whole();
         write_list(text, out, capacity, n_bytes);
     });
 }

@@ -61,7 +61,8 @@ typedef enum edge_trim { EDGE_TRIM_NONE = 0, EDGE_TRIM_MODERATE = 1, EDGE_TRIM_L
 
 /* What computes. AUTO: CUDA, or a GPU through OpenCL, whichever is there, passes the self-test, has kernels for the model and memory
  * for its level and a session; else the CPU. OPENCL without a GPU takes whatever device OpenCL has. On a GPU weights, key/value
- * cache and rows lie in its memory, and lock_pages, prefault, huge_pages, pin_threads and n_threads mean nothing. */
+ * cache and rows lie in its memory, weights in the mapped file where it shares memory with the host and its driver takes that, and
+ * lock_pages, prefault, huge_pages, pin_threads and n_threads mean nothing. */
 typedef enum edge_backend { EDGE_BACKEND_CPU = 0, EDGE_BACKEND_AUTO = 1, EDGE_BACKEND_OPENCL = 2, EDGE_BACKEND_CUDA = 3 } edge_backend;
 
 /* What computes tokens that come one at a time, as in an answer, while `backend` takes the chunks of prompts. Numbers are those of
@@ -115,7 +116,7 @@ typedef struct edge_backend_info { /* texts are valid as long as the model */
     const char* device;       /* the GPU that takes part, as its driver calls it; "": none does, like the next two */
     const char* driver;
     const char* reason;       /* why AUTO did not take a GPU */
-    uint64_t device_bytes;    /* that this process holds on the device, all models and sessions together */
+    uint64_t device_bytes;    /* that this process holds there, all models and sessions together; no mapped file that it reads */
     const char* decode_name;  /* "cpu", "opencl" or "cuda": what computes single tokens */
 } edge_backend_info;
 

@@ -15,7 +15,8 @@ namespace edge {
 
 struct MappedLevel {
     // `passed`: a flag for each run of the file; `other` (may be nullptr): a level of the same file. What both use lies in
-    // memory once. `device` (may be nullptr): its weights are copied there. Throws Error.
+    // memory once. `device` (may be nullptr): it reads the weights where they lie, if `placement` says so and the driver takes that
+    // many pages; otherwise they are copied there. Throws Error.
     MappedLevel(int file, const Artifact& artifact, const Choice& choice, const Placement& placement, edge_verify verify,
                 std::span<std::atomic<bool>> passed, const MappedLevel* other, const std::shared_ptr<gpu::Device>& device);
 

@@ -19,8 +19,6 @@ using Runs = std::span<const std::shared_ptr<MappedRun>>;
 
 uint64_t n_bytes(const MappedRun& run) { return run.range.end - run.range.begin; }
 
-uint64_t page_size() { return static_cast<uint64_t>(sysconf(_SC_PAGESIZE)); }  // 16 KiB on some phones
-
 void read_range(int file, uint8_t* out, uint64_t n_bytes, uint64_t offset) {
     while (n_bytes > 0) {
         const ssize_t n = pread(file, out, static_cast<size_t>(n_bytes), static_cast<off_t>(offset));
@@ -64,6 +62,33 @@ void hand_out(void* pages, uint64_t length, uint64_t lead, Runs runs) {
     }
 }
 
+// For whole pages from an address on that is `remainder` above a border of huge pages; they are to be replaced or filled. nullptr:
+// there is no room, and errno says why.
+uint8_t* reserve(uint64_t length, uint64_t remainder, int protection) {
+    const uint64_t reserved = add_bytes(length, kHugePage);
+    errno = ENOMEM;
+    void* pages = reserved > SIZE_MAX ? MAP_FAILED
+                                      : mmap(nullptr, static_cast<size_t>(reserved), protection, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (pages == MAP_FAILED) return nullptr;
+    const uint64_t lead = (kHugePage + remainder - reinterpret_cast<uintptr_t>(pages) % kHugePage) % kHugePage;
+    auto* out = static_cast<uint8_t*>(pages) + lead;
+    munmap(out + length, static_cast<size_t>(kHugePage - lead));
+    if (lead > 0) munmap(pages, static_cast<size_t>(lead));
+    return out;
+}
+
+[[noreturn]] void fail_to_map(uint64_t length) {
+    throw Error{errno == ENOMEM ? EDGE_OUT_OF_MEMORY : EDGE_IO,
+                "could not map " + mebibytes(length) + " of the file: " + strerror(errno)};
+}
+
+// What was mapped for these runs.
+void prepare(void* pages, uint64_t length, Runs runs, const Placement& placement) {
+    for (const auto& run : runs) watch_pages(run->pages, run->n_page_bytes, run->lost);
+    if (!wish_huge_pages(pages, static_cast<size_t>(length))) madvise(pages, static_cast<size_t>(length), MADV_WILLNEED);
+    if (placement.prefault) populate(pages, static_cast<size_t>(length));
+}
+
 // Runs side by side in the file, of which only the first may begin inside a page.
 void map(int file, uint64_t data_offset, Runs runs, const Placement& placement) {
     const uint64_t first = data_offset + runs.front()->range.begin, lead = first % page_size();
@@ -73,14 +98,9 @@ void map(int file, uint64_t data_offset, Runs runs, const Placement& placement) 
     if (length <= SIZE_MAX) {
         pages = mmap(nullptr, static_cast<size_t>(length), PROT_READ, MAP_PRIVATE, file, static_cast<off_t>(first - lead));
     }
-    if (pages == MAP_FAILED) {
-        throw Error{errno == ENOMEM ? EDGE_OUT_OF_MEMORY : EDGE_IO,
-                    "could not map " + mebibytes(length) + " of the file: " + strerror(errno)};
-    }
+    if (pages == MAP_FAILED) fail_to_map(length);
     hand_out(pages, length, lead, runs);
-    for (const auto& run : runs) watch_pages(run->pages, run->n_page_bytes, run->lost);
-    if (!wish_huge_pages(pages, static_cast<size_t>(length))) madvise(pages, static_cast<size_t>(length), MADV_WILLNEED);
-    if (placement.prefault) populate(pages, static_cast<size_t>(length));
+    prepare(pages, length, runs, placement);
 }
 
 void map_all(int file, uint64_t data_offset, Runs runs, const Placement& placement) {
@@ -93,23 +113,32 @@ void map_all(int file, uint64_t data_offset, Runs runs, const Placement& placeme
     }
 }
 
+// Runs that begin at pages of the file, one behind the other whatever lies between them there. Huge pages of the first stretch of
+// the file fit those of memory.
+void map_together(int file, uint64_t data_offset, Runs runs, const Placement& placement) {
+    uint64_t length = 0;
+    for (const auto& run : runs) length += align_bytes(n_bytes(*run), page_size());
+    uint8_t* pages = reserve(length, (data_offset + runs.front()->range.begin) % kHugePage, PROT_NONE);
+    if (!pages) fail_to_map(length);
+    hand_out(pages, length, 0, runs);
+    for (const auto& run : runs) {
+        const auto offset = static_cast<off_t>(data_offset + run->range.begin);
+        const void* mapped = mmap(run->pages, run->n_page_bytes, PROT_READ, MAP_PRIVATE | MAP_FIXED, file, offset);
+        if (mapped == MAP_FAILED) fail_to_map(run->n_page_bytes);
+    }
+    prepare(pages, length, runs, placement);
+}
+
 // All runs one behind the other, from a border of huge pages on.
 void copy(int file, uint64_t data_offset, Runs runs) {
     uint64_t length = 0;
     for (const auto& run : runs) length += align_bytes(n_bytes(*run), page_size());
     length = align_bytes(length, kHugePage);
-    const uint64_t reserved = add_bytes(length, kHugePage);
-    void* pages = reserved > SIZE_MAX ? MAP_FAILED
-                                      : mmap(nullptr, static_cast<size_t>(reserved), PROT_READ | PROT_WRITE,
-                                             MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (pages == MAP_FAILED) {
+    uint8_t* out = reserve(length, 0, PROT_READ | PROT_WRITE);
+    if (!out) {
         throw Error{EDGE_OUT_OF_MEMORY, "could not allocate " + mebibytes(length) +
                                             " for a copy of the weights\nhint: load without huge pages, or choose a smaller level"};
     }
-    const uint64_t lead = (kHugePage - reinterpret_cast<uintptr_t>(pages) % kHugePage) % kHugePage;
-    auto* out = static_cast<uint8_t*>(pages) + lead;
-    munmap(out + length, static_cast<size_t>(kHugePage - lead));
-    if (lead > 0) munmap(pages, static_cast<size_t>(lead));
     hand_out(out, length, 0, runs);
     wish_huge_pages(out, static_cast<size_t>(length));  // refused: small pages do as well
     for (const auto& run : runs) {
@@ -157,21 +186,24 @@ Mapping::Mapping(int file, const Artifact& artifact, int level, const Placement&
     std::vector<std::shared_ptr<MappedRun>> fresh;
     for (size_t i = 0; i < artifact.runs.size(); ++i) {
         const Run& run = artifact.runs[i];
-        if (!run.used_by(level) || run.begin == run.end) continue;
+        const bool is_used = level == kAllLevels ? run.used_by(0) && run.used_by(artifact.n_levels() - 1) : run.used_by(level);
+        if (!is_used || run.begin == run.end) continue;
         std::shared_ptr<MappedRun> found = other ? other->find(i) : nullptr;
         if (!found) fresh.push_back(found = std::make_shared<MappedRun>(run, i, passed[i]));
         runs_.push_back(std::move(found));
     }
     if (fresh.empty()) return;
-    if (placement.huge_pages || placement.shared) {
+    if (placement.huge_pages) {
         copy(file, artifact.data_offset, fresh);
+    } else if (placement.shared) {
+        map_together(file, artifact.data_offset, fresh, placement);
     } else {
         map_all(file, artifact.data_offset, fresh, placement);
     }
     if (placement.lock) lock(fresh);
 }
 
-std::span<const uint8_t> Mapping::copied_pages() const {
+std::span<const uint8_t> Mapping::pages() const {
     const auto* begin = static_cast<const uint8_t*>(runs_.front()->pages);
     return {begin, static_cast<const uint8_t*>(runs_.back()->pages) + runs_.back()->n_page_bytes};
 }
@@ -197,6 +229,13 @@ uint64_t copied_bytes(const Artifact& artifact, int level) {
         if (run.used_by(level)) length += align_bytes(run.end - run.begin, page_size());
     }
     return align_bytes(length, kHugePage);
+}
+
+uint64_t page_size() { return static_cast<uint64_t>(sysconf(_SC_PAGESIZE)); }
+
+bool begin_at_pages(const Artifact& artifact, uint64_t page_bytes) {
+    return std::all_of(artifact.runs.begin(), artifact.runs.end(),
+                       [&](const Run& run) { return (artifact.data_offset + run.begin) % page_bytes == 0; });
 }
 
 }  // namespace edge

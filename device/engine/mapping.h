@@ -12,13 +12,14 @@
 namespace edge {
 
 inline constexpr uint64_t kHugePage = 2 << 20;
+inline constexpr int kAllLevels = -1;  // in place of a level: the runs that all of them use
 
 struct Placement {
     bool lock = false;        // mlock: pages stay in memory
     bool prefault = false;    // every page is there and mapped when the constructor returns
     bool huge_pages = false;  // a private copy, with huge pages where the system gives them
-    bool shared = false;      // such a copy, which a device reads where it lies
-    bool only_copied = false; // to a device: then the pages go back to the system
+    bool shared = false;      // all runs one behind the other, mapped or copied: a device reads them where they lie
+    bool only_device = false; // nobody else reads them: pages of what it has a copy of go back to the system
 };
 
 // One run in memory. Its pages go back to the system with the last level that uses it.
@@ -39,7 +40,7 @@ struct MappedRun {
 
 class Mapping {
 public:
-    // What `other` (may be nullptr), a level of the same file, has in memory is shared; the rest is mapped. `passed` has a flag
+    // What `other` (may be nullptr), a level of the same file, has in memory is used here, too; the rest is mapped. `passed` has a flag
     // for each run of the file, and outlives this. Throws EDGE_IO or EDGE_OUT_OF_MEMORY.
     Mapping(int file, const Artifact& artifact, int level, const Placement& placement, std::span<std::atomic<bool>> passed,
             const Mapping* other);
@@ -55,8 +56,8 @@ public:
     // Lets the system take the pages back: what is read again comes from the file. Not for copies.
     void drop_pages() const;
 
-    // All runs, one behind the other in whole pages: of a copy that shares nothing with another level.
-    std::span<const uint8_t> copied_pages() const;
+    // All runs, one behind the other in whole pages: of a level that is shared with a device, and so with no other level.
+    std::span<const uint8_t> pages() const;
 
     // Runs that the level uses, in file order; none is empty.
     std::span<const std::shared_ptr<MappedRun>> runs() const { return runs_; }
@@ -68,5 +69,10 @@ private:
 
 // Bytes that a level's copy on huge pages takes.
 uint64_t copied_bytes(const Artifact& artifact, int level);
+
+uint64_t page_size();  // of this system: 16 KiB on some phones
+
+// Whether each run begins at a page of this size in the file, so that any of them can be mapped one behind the other.
+bool begin_at_pages(const Artifact& artifact, uint64_t page_bytes);
 
 }  // namespace edge

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "bytes.h"
+#include "gpu/shared_pages.h"
 #include "memory.h"
 #include "threads.h"
 
@@ -45,7 +46,12 @@ Backend open_backend(const Artifact& artifact, const edge_load_options& options,
     return {gpu::open_device(wanted, only_gpu), ""};
 }
 
-Demand make_demand(const Artifact& artifact, const edge_load_options& options, const Backend& backend) {
+// On a device that can read what is mapped for the host, all of it is one buffer there.
+bool fits_one_buffer(const Artifact& artifact, const gpu::Device& device) {
+    return copied_bytes(artifact, artifact.n_available() - 1) <= std::min(device.info().buffer_bytes, gpu::kMostSharedBytes);
+}
+
+Demand make_demand(const Artifact& artifact, int file, const edge_load_options& options, const Backend& backend) {
     const int32_t longest = artifact.model.max_context;
     if (options.context_tokens < 0 || options.context_tokens > longest) {
         throw ArgumentError("context is " + std::to_string(options.context_tokens) + " tokens, this model takes up to " +
@@ -69,14 +75,14 @@ Demand make_demand(const Artifact& artifact, const edge_load_options& options, c
     if (!backend.device) return demand;
     demand.prefill_on_device = options.backend != EDGE_BACKEND_CPU;
     demand.decode_on_device = options.decode_backend != EDGE_DECODE_CPU;
-    if (demand.on_host()) {
-        const uint64_t most = copied_bytes(artifact, artifact.n_available() - 1);  // all are one buffer there
-        demand.shares_weights = most <= backend.device->info().buffer_bytes && gpu::can_share_pages(*backend.device);
-        demand.huge_pages = demand.huge_pages || demand.shares_weights;
-        return demand;
+    if (!demand.on_host()) demand.n_threads = 1, demand.huge_pages = false;
+    if (!fits_one_buffer(artifact, *backend.device)) return demand;
+    if (!demand.huge_pages && begin_at_pages(artifact, page_size())) {
+        demand.shares_weights = gpu::can_share_file(*backend.device, file, artifact.data_offset);
     }
-    demand.n_threads = 1;
-    demand.huge_pages = false;
+    if (!demand.shares_weights && demand.on_host() && gpu::can_share_copies(*backend.device)) {
+        demand.shares_weights = demand.huge_pages = true;
+    }
     return demand;
 }
 
@@ -171,19 +177,21 @@ Model::Model(const std::string& path, const edge_load_options& options, bool onl
     : file_(path),
       artifact_(read_artifact(file_.number)),
       backend_(open_backend(artifact_, options, only_gpu, reason)),
-      demand_(make_demand(artifact_, options, backend_)),
+      demand_(make_demand(artifact_, file_.number, options, backend_)),
       pin_threads_(options.pin_threads != 0),
-      placement_(demand_.on_host() ? Placement{options.lock_pages != 0, options.prefault != 0, options.huge_pages != 0, demand_.shares_weights}
-                                   : Placement{.only_copied = true}),
+      placement_(demand_.on_host() ? Placement{options.lock_pages != 0, options.prefault != 0, demand_.huge_pages, demand_.shares_weights}
+                                   : Placement{.shared = demand_.shares_weights, .only_device = true}),
       verify_(checked_verify(options.verify)),
       passed_(artifact_.runs.size()),
       stamp_(stamp()),
       level_(std::make_shared<MappedLevel>(file_.number, artifact_, choose(artifact_, demand_, options, backend_), placement_,
                                            verify_, passed_, nullptr, backend_.device)),
       wanted_(level_->choice.level),
-      tokenizer_(tokenizer_tables(level_->mapping, artifact_), artifact_.tokenizer) {
-    const auto jinja = view<char>(level_->mapping, artifact_.chat_template);
+      tables_(file_.number, artifact_, kAllLevels, Placement{}, passed_, placement_.shared ? nullptr : &level_->mapping),
+      tokenizer_(tokenizer_tables(tables_, artifact_), artifact_.tokenizer) {
+    const auto jinja = view<char>(tables_, artifact_.chat_template);
     chat_template_ = {jinja.data(), jinja.size()};
+    tables_.require_whole();
     level_->mapping.require_whole();
     if (verify_ == EDGE_VERIFY_EAGER) level_->verifier.check();
     if (options.adaptive == 0) return;
@@ -229,12 +237,14 @@ void Model::set_level(int level, edge_recompute recompute) {
 }
 
 // To a level that nobody wants for itself, and that must not be above the one that somebody wants. What a smaller level needs
-// and a larger one lacks is mapped only, not locked or copied: pages that the system can take back before it kills.
+// and a larger one lacks is mapped only, not locked or copied, unless a device reads the copy: pages that the system can take back
+// before it kills.
 void Model::give_way(int level, const std::string& why) {
     const std::lock_guard one(resizing_);
     const Choice choice = choose_by_level(artifact_, std::min(level, wanted_.load()), why);
     const bool is_smaller = choice.level < this->level()->choice.level;
-    const Placement plain{.shared = placement_.shared, .only_copied = placement_.only_copied};
+    const Placement plain{.huge_pages = placement_.shared && placement_.huge_pages, .shared = placement_.shared,
+                          .only_device = placement_.only_device};
     change(choice, is_smaller ? plain : placement_, EDGE_RECOMPUTE_NONE);
 }
 

@@ -42,6 +42,7 @@ public:
     const Demand& demand() const { return demand_; }
     const Backend& backend() const { return backend_; }
     const Tokenizer& tokenizer() const { return tokenizer_; }
+    const Mapping& tables() const { return tables_; }
     std::string_view chat_template() const { return chat_template_; }  // empty: none
     int32_t vocab_size() const { return artifact_.model.vocab_size; }
     bool pin_threads() const { return pin_threads_; }
@@ -104,7 +105,8 @@ private:
     std::mutex users_mutex_;
     std::vector<LevelUser*> users_;
 
-    Tokenizer tokenizer_;  // its tables lie in runs that all levels share
+    const Mapping tables_;  // of the tokenizer, in runs that all levels use: a level that is shared with a device takes its own along
+    Tokenizer tokenizer_;
     std::string_view chat_template_;
     std::unique_ptr<PressureMonitor> monitor_;  // nullptr: nobody asked for it
 };

@@ -70,20 +70,21 @@ Needs level_needs(const Artifact& artifact, int level, const Demand& demand) {
     const Weights weights(vectors, artifact, level, nullptr);
     const Conversation conversation(work, artifact.model.vocab_size, demand.context_tokens);
     Needs needs{};
+    const uint64_t mapped = artifact.levels[static_cast<size_t>(level)].mapped_bytes;
+    const uint64_t here = demand.huge_pages ? copied_bytes(artifact, level) : mapped;
     if (demand.on_device()) {
         const gpu::MemoryBytes on_device = gpu::memory_bytes(artifact, weights, device_part(demand));
         needs.mapped_bytes = gpu::weight_bytes(artifact, level, demand.shares_weights);
         needs.kv_bytes = on_device.cache;
         needs.workspace_bytes = on_device.rows;
         needs.device_bytes = add_bytes(add_bytes(needs.mapped_bytes, needs.kv_bytes), needs.workspace_bytes);
-        needs.buffer_bytes = std::max(on_device.largest, demand.shares_weights ? copied_bytes(artifact, level) : 0);
+        needs.buffer_bytes = std::max(on_device.largest, demand.shares_weights ? here : 0);
     }
     if (demand.on_host()) {
         const LevelMemory at_level(kv, work, weights, host_part(demand));
-        const uint64_t mapped = artifact.levels[static_cast<size_t>(level)].mapped_bytes;
-        needs.mapped_bytes = add_bytes(needs.mapped_bytes, demand.huge_pages ? copied_bytes(artifact, level) : mapped);
         needs.kv_bytes = add_bytes(needs.kv_bytes, kv.used());
     }
+    if (demand.on_host() || demand.shares_weights) needs.mapped_bytes = add_bytes(needs.mapped_bytes, here);
     needs.workspace_bytes = add_bytes(add_bytes(add_bytes(needs.workspace_bytes, work.used()), vectors.used()),
                                       artifact.table_bytes() + sizeof(Tokenizer));
     needs.total_bytes = add_bytes(add_bytes(needs.mapped_bytes, needs.kv_bytes), needs.workspace_bytes);

@@ -16,7 +16,7 @@ struct Demand {
     bool huge_pages = false;
     bool prefill_on_device = false;  // of a GPU: prompts run there, with weights, caches and rows in its memory;
     bool decode_on_device = false;   // and so do single tokens
-    bool shares_weights = false;     // both sides read one copy of the panels
+    bool shares_weights = false;     // the device reads the panels where they are mapped or copied for the host
 
     bool on_device() const { return prefill_on_device || decode_on_device; }
     bool on_host() const { return !prefill_on_device || !decode_on_device; }

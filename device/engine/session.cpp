@@ -72,11 +72,11 @@ void Session::follow() {
     const bool same_size = now.level->choice.level == here_->level->choice.level;
     again_.reset();
     const bool is_other = !same_size || is_mixed_;
-    const bool again = (now.recompute == EDGE_RECOMPUTE_NEXT && is_other) || !is_sound() || (!same_size && !here_->can_move());
-    if (now.level != here_->level) {
-        fetch_logits();
-        here_ = here_->move_to(now.level, again ? 0 : n_cached_);
-    }
+    if (now.level != here_->level) fetch_logits();
+    const bool was_sound = is_sound();
+    if (!was_sound) n_logits_ = 0;
+    const bool again = (now.recompute == EDGE_RECOMPUTE_NEXT && is_other) || !was_sound || (!same_size && !here_->can_move());
+    if (now.level != here_->level) here_ = here_->move_to(now.level, again ? 0 : n_cached_);
     if (again) set_cached(0);
     if (n_cached_ > 0 && !same_size) is_mixed_ = true;
     n_changes_ = now.n_changes;
@@ -222,7 +222,7 @@ void Session::advance(float* rows, int32_t first) {
     } else {
         logits_are_here_ = here_->last_head(n - 1, conversation_.logits);
     }
-    here_->level->mapping.require_whole();
+    require_whole();
     if (!here_->level->verifier.wait(cancelled_)) end_cancelled();
     n_logits_ = n_tokens_;
 }
@@ -244,6 +244,7 @@ void Session::feed(std::span<const int32_t> tokens, bool all, float* logits) {
         if (!all && logits) {
             ready();
             fetch_logits();
+            require_whole();
             std::memcpy(logits, conversation_.logits, vocab_size * sizeof(float));
         }
     } catch (...) {
@@ -259,15 +260,23 @@ void Session::fetch_logits() {
     logits_are_here_ = true;
 }
 
+// Nothing that was made of lost pages leaves. A device that reads the mapped file may do so until its results are here.
+void Session::require_whole() const {
+    here_->level->mapping.require_whole();
+    model_->tables().require_whole();
+}
+
 int32_t Session::sample() {
     const int32_t n_needed = conversation_.sampler.n_needed();
     if (!logits_are_here_ && n_needed > 0 && n_needed <= kMostLikely) {
         std::array<LikelyToken, kMostLikely> room;
         const std::span likeliest(room.data(), static_cast<size_t>(n_needed));
         here_->find_likeliest(likeliest);
+        require_whole();
         return conversation_.sampler.sample(likeliest);
     }
     fetch_logits();
+    require_whole();
     return conversation_.sampler.sample({conversation_.logits, static_cast<size_t>(model_->vocab_size())},
                                         {conversation_.history, static_cast<size_t>(n_tokens_)});
 }

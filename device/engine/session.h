@@ -78,6 +78,7 @@ private:
     void ready();
     [[noreturn]] void end_cancelled();
     void fetch_logits();
+    void require_whole() const;
     int32_t sample();
 
     std::shared_ptr<Model> model_;

@@ -10,19 +10,18 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from device_artifacts import SHAPES, edge_run, write_tiny
+from device_artifacts import SHAPES, SPLITS, edge_run
 from numpy.typing import NDArray
 from tiny_model import mix_bits, nested_ladder, table_bits, tiny_config, tiny_ssm_config, write_random_artifact
 
 from edgesdk.cli import main
-from edgesdk.errors import ArtifactError, EngineError, HashError, MemoryBudgetError, UsageError
+from edgesdk.errors import ArtifactError, HashError, MemoryBudgetError, UsageError
 from edgesdk.formats.tiles import PANEL_BITS
 
 try:
@@ -31,34 +30,7 @@ except ImportError as error:
     pytest.skip(f"the native engine is not built: {error}", allow_module_level=True)
 
 TOLERANCE = 0.02
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A program cache of this module's own."""
-    folder = tmp_path_factory.mktemp("cache")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("EDGE_CACHE_DIR", str(folder))
-        patch.delenv("EDGE_OPENCL_DEVICE", raising=False)
-        yield folder
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny(tmp_path_factory.mktemp("gpu") / "tiny.edge")
-
-
-@pytest.fixture(scope="module")
-def opencl(cache: Path, tiny: Path) -> Iterator[None]:
-    """Skips where there is no OpenCL device; keeps the device open, so that each test does not open it anew."""
-    try:
-        model = load(tiny, level=0, backend="opencl")
-    except EngineError as error:
-        if os.environ.get("EDGE_REQUIRE_OPENCL"):
-            raise
-        pytest.skip(f"SKIPPED no OpenCL device (apt-get install pocl-opencl-icd): {error}")
-    yield
-    model.close()
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 def run_both(path: Path, tokens: list[int], **options: Any) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -177,10 +149,6 @@ def test_an_answer_is_the_same_sampled_here_or_there(tiny: Path, opencl: None) -
         assert answers[0] == answers[1]
 
 
-SPLITS: dict[str, dict[str, Any]] = {
-    "prompts on the device": {"backend": "opencl", "decode_backend": "cpu"},
-    "answers on the device": {"backend": "cpu", "decode_backend": "opencl"},
-}
 TALKERS: dict[str, Any] = {
     "attention": tiny_config(),
     "windows": tiny_config(norms=("qk_norm",), windows=(70, None, 5), softcap=20.0, n_layers=3),
@@ -238,63 +206,6 @@ def test_two_backends_change_the_level_together(split: str, opencl: None, tiny: 
         model.set_level(1)
         found = session.feed(tokens[10:], True, True)
         assert_agree(other.logits(tokens.tolist())[10:], found, exact=rounds_exactly(tiny))
-
-
-@pytest.mark.parametrize("split", SPLITS)
-def test_the_memory_of_two_backends_is_that_of_both(split: str, opencl: None, tmp_path: Path) -> None:
-    """Caches twice, weights too unless the device reads the CPU's. The side that decodes has rows for one token."""
-    config = tiny_config(d_model=256, n_heads=8, n_kv_heads=4, head_dim=64, width=1024, max_context=2048)
-    path = tmp_path / "large.edge"
-    write_random_artifact(path, config, nested_ladder(config))
-    with load(path, level=1, huge_pages=True) as copied:
-        copied_bytes = copied.estimate(1).mapped_bytes
-    with load(path, level=1) as cpu, load(path, level=1, backend="opencl") as gpu:
-        parts = [cpu.estimate(1), gpu.estimate(1)]
-        is_shared = "PoCL" in gpu.backend.driver
-        before = gpu.backend.device_bytes
-        with load(path, level=1, **SPLITS[split]) as model:
-            both = model.estimate(1)
-            if is_shared:
-                assert copied_bytes < both.mapped_bytes < copied_bytes + 0.1 * parts[1].mapped_bytes
-            else:
-                assert both.mapped_bytes == sum(part.mapped_bytes for part in parts)
-            assert both.kv_bytes == sum(part.kv_bytes for part in parts)
-            assert both.workspace_bytes < sum(part.workspace_bytes for part in parts)
-            session = model.session()
-            held = model.backend.device_bytes - before
-            weights = both.mapped_bytes - copied_bytes if is_shared else parts[1].mapped_bytes
-            assert weights + parts[1].kv_bytes < held < weights + parts[1].total_bytes - parts[1].mapped_bytes
-            if split == "answers on the device":
-                assert held < weights + parts[1].kv_bytes + 0.5 * parts[1].workspace_bytes
-            del session
-        assert gpu.backend.device_bytes == before
-
-
-def test_two_backends_read_the_same_weights(opencl: None, tmp_path: Path) -> None:
-    """On a device that shares memory with the CPU: the process grows by the weights once, at each level."""
-    config = tiny_config(d_model=512, n_heads=8, n_kv_heads=4, head_dim=64, width=4096, n_layers=6)
-    path = tmp_path / "large.edge"
-    write_random_artifact(path, config, nested_ladder(config))
-    split = SPLITS["prompts on the device"]
-    with load(path, level=0, context=64, chunk=1, verify="eager", **split) as model:
-        if "PoCL" not in model.backend.driver:
-            pytest.skip("SKIPPED other drivers do not tell whether they copy")
-        before, smallest = anonymous_bytes(), model.estimate(0).mapped_bytes
-        for level in (2, 1, 2):
-            model.set_level(level)
-            grown, weights = anonymous_bytes() - before, model.estimate(level).mapped_bytes - smallest
-            assert weights > 4 << 20
-            assert 0.7 * weights < grown < 1.5 * weights
-            assert model.backend.device_bytes < 0.3 * weights
-        model.trim("critical")
-        assert model.level == 0
-        assert anonymous_bytes() - before < 0.3 * weights
-        assert model.backend.device_bytes < 0.3 * smallest
-
-
-def anonymous_bytes() -> int:
-    fields = dict(line.split(":") for line in Path("/proc/self/status").read_text("utf-8").splitlines())
-    return int(fields["RssAnon"].split()[0]) << 10
 
 
 def test_two_backends_that_cannot_be_combined_say_so(tiny: Path, opencl: None) -> None:
@@ -370,22 +281,6 @@ def test_the_level_can_change(tiny: Path, opencl: None) -> None:
         np.testing.assert_array_equal(found, other.logits(tokens)[10:])
         assert model.level == 1
         assert model.backend.device_bytes < held + other.estimate(1).total_bytes
-
-
-@pytest.mark.parametrize("kv_bits", [8, 16])
-def test_memory_is_what_the_estimate_says_and_goes_back(kv_bits: int, opencl: None, tiny: Path, tmp_path: Path) -> None:
-    """Of the estimate, less than 3 % lie on this side: sampler, header and tokenizer."""
-    config = tiny_config(d_model=256, n_heads=8, n_kv_heads=4, head_dim=64, width=1024, max_context=2048)
-    write_random_artifact(tmp_path / "large.edge", config, nested_ladder(config))
-    with load(tiny, level=0, backend="opencl") as first:
-        before = first.backend.device_bytes
-        for level in range(3):
-            with load(tmp_path / "large.edge", level=level, kv_bits=kv_bits, backend="opencl") as model:
-                session = model.session()
-                held = model.backend.device_bytes - before
-                assert 0.97 * model.estimate(level).total_bytes < held <= model.estimate(level).total_bytes
-                del session
-            assert first.backend.device_bytes == before
 
 
 def test_the_second_load_compiles_nothing(tiny: Path, opencl: None, tmp_path: Path) -> None:
@@ -473,14 +368,12 @@ DEMO = Path(os.environ.get("EDGE_BUILD_DIR", "build")) / "demo" / "smollm2.edge"
 @pytest.mark.skipif(not DEMO.is_file(), reason="SKIPPED the demo's artifact is not built (make demo)")
 @pytest.mark.parametrize("level", [0, -1])
 def test_smollm2_answers_like_on_the_cpu(level: int, opencl: None) -> None:
-    """48 tokens, greedily, at the smallest level and the full one; within 3 % of the memory that was announced."""
+    """48 tokens, greedily, at the smallest level and the full one."""
     with load(DEMO, level=0) as model:
         level = level % len(model.levels)
     texts = []
     for backend in ("cpu", "opencl"):
         with load(DEMO, level=level, context=256, backend=backend) as model:
             texts.append(model.generate("The capital of France is", max_tokens=48))
-            held, announced = model.backend.device_bytes, model.estimate(level).total_bytes
     assert len(texts[0]) > 40
     assert texts[0] == texts[1]
-    assert 0.97 * announced < held < 1.03 * announced

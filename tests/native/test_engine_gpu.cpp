@@ -4,21 +4,16 @@
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
-#include <memory>
 #include <string>
 #include <vector>
 
-#include "edge.h"
-#include "engine_check.h"
-#include "gpu/device.h"
 #include "gpu/kernel_source.h"
-#include "small_artifact.h"
+#include "gpu_memory.h"
+#include "gpu_model.h"
 
 using edge::gpu::open_device;
 
 namespace {
-
-bool is_pocl(const edge::gpu::Device& device) { return contains(device.info().driver, "PoCL"); }
 
 struct Fault {
     const char* kernel;  // that the refusal must name
@@ -78,45 +73,6 @@ void test_memory() {
     check(status == EDGE_OUT_OF_MEMORY && contains(message, "hint: "), "a buffer that is too large: " + message);
 }
 
-struct Close {
-    void operator()(edge_model* model) const { edge_model_close(model); }
-    void operator()(edge_session* session) const { edge_session_close(session); }
-};
-using ModelHandle = std::unique_ptr<edge_model, Close>;
-using SessionHandle = std::unique_ptr<edge_session, Close>;
-
-edge_load_options options_of(int32_t level, int32_t kv_bits, edge_backend backend) {
-    edge_load_options options{};
-    options.struct_size = sizeof options;
-    options.choose = 3;
-    options.level = level;
-    options.context_tokens = 128;
-    options.kv_bits = kv_bits;
-    options.chunk_tokens = 40;
-    options.backend = backend;
-    return options;
-}
-
-ModelHandle load(const std::string& path, int32_t level, int32_t kv_bits, edge_backend backend) {
-    const edge_load_options options = options_of(level, kv_bits, backend);
-    edge_model* model = nullptr;
-    check(edge_model_load(path.c_str(), &options, &model) == EDGE_OK, edge_last_error());
-    return ModelHandle(model);
-}
-
-constexpr size_t kTokens = 100;
-
-std::vector<float> logits_of(const ModelHandle& model) {
-    std::vector<int32_t> tokens(kTokens);
-    for (size_t i = 0; i < kTokens; ++i) tokens[i] = static_cast<int32_t>(i * 97 % edge_test::kVocab);
-    std::vector<float> logits(kTokens * edge_test::kVocab);
-    edge_session* session = nullptr;
-    check(edge_session_open(model.get(), &session) == EDGE_OK, edge_last_error());
-    const SessionHandle handle(session);
-    check(edge_session_feed(session, tokens.data(), kTokens, 1, logits.data()) == EDGE_OK, edge_last_error());
-    return logits;
-}
-
 // Root mean square of the difference, over that of the CPU's logits.
 void test_logits(const std::string& path, edge_backend backend) {
     for (int32_t level = 0; level < edge_test::kLevels; ++level) {
@@ -139,16 +95,17 @@ void test_logits(const std::string& path, edge_backend backend) {
 void test_cycles(const std::string& path, edge_backend backend) {
     {
         const auto device = open_device(backend, false);
+        const bool is_shared = reads_file(*device, path);
+        check(is_shared || !is_pocl(*device), "PoCL reads mapped files");
         for (int i = 0; i < 1000; ++i) {
             const int32_t level = i % edge_test::kLevels;
             const ModelHandle model = load(path, level, 8, backend);
-            edge_memory memory{};
-            memory.struct_size = sizeof memory;
-            check(edge_model_estimate(model.get(), level, 0, 0, &memory) == EDGE_OK, edge_last_error());
-            check(device->allocated_bytes() == memory.mapped_bytes, "weights take what was announced");
+            const edge_memory memory = estimate(model, level);
+            const uint64_t weights = memory.mapped_bytes - (is_shared ? file_bytes(model, level) : 0);
+            check(device->allocated_bytes() == weights, "weights take what was announced");
             edge_session* session = nullptr;
             check(edge_session_open(model.get(), &session) == EDGE_OK, edge_last_error());
-            const uint64_t session_bytes = device->allocated_bytes() - memory.mapped_bytes;
+            const uint64_t session_bytes = device->allocated_bytes() - weights;
             check(session_bytes > memory.kv_bytes && session_bytes < memory.kv_bytes + memory.workspace_bytes,
                   "a session takes what was announced");
             edge_session_close(session);
@@ -256,111 +213,6 @@ void test_extensions(const std::string& path) {
     edge::gpu::set_source_fault("", "", "");
 }
 
-// Loads and opens a session; what was there is closed again. The status of what failed first.
-edge_status try_session(const std::string& path, const edge_load_options& options, std::string& backend, std::string& message) {
-    edge_model* model = nullptr;
-    edge_session* session = nullptr;
-    edge_status status = edge_model_load(path.c_str(), &options, &model);
-    const ModelHandle model_handle(model);
-    if (status == EDGE_OK) status = edge_session_open(model, &session);
-    const SessionHandle session_handle(session);
-    message = edge_last_error();
-    if (status != EDGE_OK) return status;
-    edge_backend_info info{};
-    info.struct_size = sizeof info;
-    check(edge_model_backend(model, &info) == EDGE_OK, edge_last_error());
-    backend = info.name;
-    message = info.reason;
-    return status;
-}
-
-// A GPU of which it is known beforehand that it has too little memory.
-void test_small_device(const std::string& path) {
-    edge::gpu::set_memory_of_gpus(10'000);
-    std::string backend, message;
-    edge_load_options options = options_of(2, 8, EDGE_BACKEND_OPENCL);
-    check(try_session(path, options, backend, message) == EDGE_OUT_OF_MEMORY, "by name, at a level: " + message);
-    for (const char* part : {"at level 2 with context 128", "there are 10000 bytes", "hint: choose a smaller level"}) {
-        check(contains(message, part), std::string(part) + " in: " + message);
-    }
-    options.choose = 0;
-    check(try_session(path, options, backend, message) == EDGE_OUT_OF_MEMORY, "by name, at any level: " + message);
-    check(contains(message, "bytes are missing") && contains(message, "has 10000 bytes"), message);
-    for (const int32_t choose : {0, 3}) {
-        options.choose = choose;
-        options.backend = EDGE_BACKEND_AUTO;
-        check(try_session(path, options, backend, message) == EDGE_OK && backend == "cpu", "auto falls back to the CPU: " + message);
-        check(contains(message, "opencl: ") && contains(message, "needs"), "why there is no GPU: " + message);
-    }
-    edge::gpu::set_memory_of_gpus(0);
-}
-
-// A driver that promised enough memory runs out of it at any allocation, of weights or of a session.
-void test_exhausted_device(const std::string& path) {
-    edge::gpu::set_memory_of_gpus(1 << 30);
-    const auto device = open_device(EDGE_BACKEND_OPENCL, true);
-    check(device->info().is_gpu, "it counts as a GPU");
-    std::string backend, message;
-    edge_memory memory{};
-    memory.struct_size = sizeof memory;
-    check(edge_model_estimate(load(path, 2, 8, EDGE_BACKEND_OPENCL).get(), 2, 0, 0, &memory) == EDGE_OK, edge_last_error());
-    bool fits = false;
-    int n_failed = 0, n_fell_back = 0;
-    for (uint64_t limit = 1; !fits; limit += memory.total_bytes / 40) {
-        edge::gpu::set_memory_of_gpus(limit);
-        const edge_status status = try_session(path, options_of(2, 8, EDGE_BACKEND_OPENCL), backend, message);
-        fits = status == EDGE_OK;
-        if (!fits) ++n_failed;
-        check(fits || (status == EDGE_OUT_OF_MEMORY && contains(message, "left, beside") && contains(message, "hint: ")), message);
-        check(device->allocated_bytes() == 0, "a failed load gives everything back");
-        const edge_status automatic = try_session(path, options_of(2, 8, EDGE_BACKEND_AUTO), backend, message);
-        if (automatic == EDGE_OK && backend == "cpu") ++n_fell_back;
-        check(automatic == EDGE_OK || contains(message, "left, beside"), "auto: " + message);
-        check(device->allocated_bytes() == 0, "auto gives everything back");
-    }
-    check(n_failed > 20 && n_fell_back > 2 && n_fell_back <= n_failed,
-          std::to_string(n_failed) + " failed, " + std::to_string(n_fell_back) + " fell back");
-    edge::gpu::set_memory_of_gpus(0);
-}
-
-// Prompts on one side, single tokens on the other: with weights that both read where they lie, and on a device with memory of its own.
-void test_two_backends(const std::string& path) {
-    const std::vector<float> expected = logits_of(load(path, 2, 8, EDGE_BACKEND_CPU));
-    for (const uint64_t memory_of_its_own : {uint64_t{0}, uint64_t{1} << 30}) {
-        edge::gpu::set_memory_of_gpus(memory_of_its_own);
-        const auto device = open_device(EDGE_BACKEND_OPENCL, false);
-        const bool is_shared = device->info().shares_memory && edge::gpu::can_share_pages(*device);
-        check(!is_pocl(*device) || is_shared == (memory_of_its_own == 0), "PoCL shares memory, a GPU with its own does not");
-        for (const bool prompts : {true, false}) {
-            const std::string name = std::string(prompts ? "prompts" : "tokens") + (is_shared ? ", shared" : ", apart");
-            edge_load_options options = options_of(2, 8, prompts ? EDGE_BACKEND_OPENCL : EDGE_BACKEND_CPU);
-            options.decode_backend = prompts ? EDGE_DECODE_CPU : EDGE_DECODE_OPENCL;
-            edge_model* raw = nullptr;
-            check(edge_model_load(path.c_str(), &options, &raw) == EDGE_OK, edge_last_error());
-            const ModelHandle model(raw);
-            edge_memory both{}, alone{};
-            both.struct_size = alone.struct_size = sizeof both;
-            check(edge_model_estimate(raw, 2, 0, 0, &both) == EDGE_OK, edge_last_error());
-            check(edge_model_estimate(load(path, 2, 8, EDGE_BACKEND_OPENCL).get(), 2, 0, 0, &alone) == EDGE_OK, edge_last_error());
-            const uint64_t held = device->allocated_bytes();
-            check(is_shared ? held < alone.mapped_bytes / 2 : held == alone.mapped_bytes,
-                  name + ": " + std::to_string(held) + " bytes there");
-            check(both.mapped_bytes > alone.mapped_bytes, name + ": its estimate has both sides");
-            check(!is_pocl(*device) || logits_of(model) == expected, name + ": other logits");
-        }
-        check(device->allocated_bytes() == 0, "both directions gave their memory back");
-    }
-    std::string backend, message;
-    edge_load_options options = options_of(0, 8, EDGE_BACKEND_CPU);
-    options.choose = 0;
-    options.decode_backend = EDGE_DECODE_OPENCL;
-    check(try_session(path, options, backend, message) == EDGE_OK && backend == "cpu", "chosen by both memories: " + message);
-    edge::gpu::set_memory_of_gpus(10'000);
-    check(try_session(path, options, backend, message) == EDGE_OUT_OF_MEMORY, "the device's is too small: " + message);
-    check(contains(message, "has 10000 bytes"), message);
-    edge::gpu::set_memory_of_gpus(0);
-}
-
 // Where there is an NVIDIA GPU, and nvcc built the kernels, they must pass; elsewhere the refusal says why.
 void test_cuda(const std::string& path) {
     std::string message;
@@ -390,11 +242,12 @@ void test_opencl(const std::string& path) {
         test_cycles(path, EDGE_BACKEND_OPENCL);
         test_two_backends(path);
         if (is_pocl(*open_device(EDGE_BACKEND_OPENCL, false))) {
+            test_shared_pages(path);
             test_extensions(path);
             test_small_device(path);
             test_exhausted_device(path);
         } else {
-            std::printf("SKIPPED extensions and little memory: they are pretended on PoCL only\n");
+            std::printf("SKIPPED extensions, refused pages and little memory: they are pretended on PoCL only\n");
         }
         return;
     }

@@ -3,6 +3,7 @@
 
 #include "bytes.h"
 #include "engine_check.h"
+#include "mapping.h"
 #include "select.h"
 
 using namespace edge;
@@ -77,6 +78,32 @@ void test_bytes() {
     check(level_needs(a, 1, {std::numeric_limits<int32_t>::max(), 16, 256}).total_bytes > uint64_t{1} << 40, "no overflow");
 }
 
+// What a device reads where it is mapped counts once, whoever else reads it.
+void test_shared_weights() {
+    Artifact a = two_levels();
+    a.levels[1].mapped_bytes = 1 << 20;
+    Demand demand{100, 8, 1};
+    demand.prefill_on_device = demand.decode_on_device = true;
+    const Needs apart = level_needs(a, 1, demand);
+    demand.shares_weights = true;
+    const Needs alone = level_needs(a, 1, demand);
+    demand.decode_on_device = false;
+    const Needs both = level_needs(a, 1, demand);
+    const uint64_t file = a.levels[1].mapped_bytes, tables = alone.mapped_bytes - file;
+    check(alone.mapped_bytes > file && tables < apart.mapped_bytes, "tables beside the file");
+    check(alone.device_bytes == tables + apart.device_bytes - apart.mapped_bytes, "the device holds tables, cache and rows");
+    check(both.mapped_bytes == alone.mapped_bytes && both.kv_bytes > alone.kv_bytes, "two backends: weights once, caches twice");
+    check(apart.buffer_bytes < file && alone.buffer_bytes == file, "shared weights are one buffer");
+    a.data_offset = 4096;
+    a.runs[1].begin = 8192;
+    check(begin_at_pages(a, 4096) && !begin_at_pages(a, 8192), "runs at odd pages of 4096 bytes begin inside larger ones");
+    a.runs[1].begin = 12288;
+    a.data_offset = 16384;
+    check(begin_at_pages(a, 4096) && !begin_at_pages(a, 16384), "only some runs begin inside a page");
+    a.runs[1].begin = 32768;
+    check(begin_at_pages(a, 16384), "all runs begin at pages of 16 KiB");
+}
+
 void test_budget() {
     const Artifact a = two_levels();
     const Demand demand{512, 8, 2};
@@ -127,6 +154,7 @@ void test_saturation() {
 
 int main() {
     test_bytes();
+    test_shared_weights();
     test_budget();
     test_rate_and_level();
     test_saturation();

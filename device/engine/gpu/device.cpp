@@ -1,12 +1,8 @@
 #include "device.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
-#include <cstring>
 #include <mutex>
 #include <utility>
-#include <vector>
 
 #include "bytes.h"
 #include "cuda_device.h"
@@ -70,6 +66,7 @@ namespace {
 
 #ifdef EDGE_FAULTS
 std::atomic<uint64_t> limit{0};
+PagesRead* read_instead = nullptr;
 std::string extensions;
 #endif
 
@@ -108,29 +105,11 @@ std::shared_ptr<Device> open_device(edge_backend backend, bool only_gpu) {
 #ifdef EDGE_FAULTS
 void set_memory_of_gpus(uint64_t n_bytes) { limit = n_bytes; }
 uint64_t memory_of_gpus() { return limit; }
+void set_pages_read(PagesRead* read) { read_instead = read; }
+const void* pages_read(const void* pages, uint64_t n_bytes) { return read_instead ? read_instead(pages, n_bytes) : pages; }
 void set_extensions(const std::string& names) { extensions = names; }
 const std::string& extensions_of_gpus() { return extensions; }
 #endif
-
-bool can_share_pages(Device& device) {
-    constexpr size_t kBytes = 64 << 10;
-    if (!device.info().shares_memory) return false;
-    void* pages = mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (pages == MAP_FAILED) return false;
-    std::memset(pages, 'e', kBytes);
-    mprotect(pages, kBytes, PROT_READ);
-    bool is_same = false;
-    try {
-        const Buffer buffer = Buffer::shared(device, pages, kBytes);
-        std::vector<char> found(kBytes);
-        buffer.read(0, found.data(), kBytes);
-        is_same = std::memcmp(found.data(), pages, kBytes) == 0;
-    } catch (const Error&) {
-        is_same = false;
-    }
-    munmap(pages, kBytes);
-    return is_same;
-}
 
 const char* backend_name(edge_backend backend) {
     constexpr const char* kNames[] = {"cpu", "auto", "opencl", "cuda"};

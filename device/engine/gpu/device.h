@@ -135,9 +135,6 @@ private:
 // runs OpenCL is not taken. Throws EDGE_NO_DEVICE with the reason.
 std::shared_ptr<Device> open_device(edge_backend backend, bool only_gpu);
 
-// Whether kernels can read pages of the host where they lie. It is tried out.
-bool can_share_pages(Device& device);
-
 const char* backend_name(edge_backend backend);
 
 #ifdef EDGE_FAULTS
@@ -145,6 +142,10 @@ const char* backend_name(edge_backend backend);
 // more to give than this. 0: as they are.
 void set_memory_of_gpus(uint64_t n_bytes);
 uint64_t memory_of_gpus();
+// Of pages of the host, those that OpenCL devices read in their place; nullptr: they refuse them. No function: the same.
+using PagesRead = const void*(const void* pages, uint64_t n_bytes);
+void set_pages_read(PagesRead* read);
+const void* pages_read(const void* pages, uint64_t n_bytes);
 // The extensions of OpenCL devices. Empty: as they are.
 void set_extensions(const std::string& names);
 const std::string& extensions_of_gpus();

@@ -352,6 +352,10 @@ private:
     void release(void* handle) noexcept override { api_.ReleaseMemObject(static_cast<cl::Memory>(handle)); }
 
     void* share(const void* pages, uint64_t n_bytes) override {
+#ifdef EDGE_FAULTS
+        pages = pages_read(pages, n_bytes);
+        if (!pages) return nullptr;
+#endif
         Status status = 0;
         const cl::Bits flags = cl::kReadOnly | cl::kUseHostPointer;  // so nobody writes there
         const cl::Memory memory = api_.CreateBuffer(context_, flags, static_cast<size_t>(n_bytes), const_cast<void*>(pages), &status);
