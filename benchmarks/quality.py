@@ -1,7 +1,7 @@
 """Quality against llama.cpp's quantizations at equal bytes: perplexity, KL to the float source, top-1 agreement.
 
     python benchmarks/quality.py [--model smollm2|trained] [--preset NAME ...] [--axes width|bits ...]
-                                 [--artifact NAME=PATH ...] [--windows 8]
+                                 [--recover] [--artifact NAME=PATH ...] [--windows N]
 
 Both sides start from one F32 GGUF: the neutralised demo model (neutral.py), or the model of train_model.py, and are
 measured on the same windows of a text that neither has seen. The peer's importance matrix (peer_quants.py) and our
@@ -35,7 +35,7 @@ from subjects import Subject, build, find_subject, our_points
 from verdicts import Point, Verdict, best_within, judge, sizes_without_rival
 
 from edgesdk.cloud.allocate import AXES
-from edgesdk.cloud.config import preset
+from edgesdk.cloud.config import RECOVER_EPOCHS, preset
 from edgesdk.cloud.evaluate import evaluate_levels
 from edgesdk.cloud.export import level_decoder
 from edgesdk.errors import ModelError
@@ -43,6 +43,7 @@ from edgesdk.formats import Artifact
 
 console = Console(highlight=False, width=150)
 PEER = "llama.cpp"
+TEST_TOKENS = {"smollm2": 8192, "trained": 32768}  # the small one is fast, and formats differ by a tenth of a percent
 UNIQL_RATES = (0.05, 0.15, 0.25, 0.35)
 
 
@@ -148,12 +149,13 @@ def main() -> None:
     parser.add_argument(
         "--axes", action="append", default=[], choices=AXES[1:], help="the default one, giving up these only"
     )
+    parser.add_argument("--recover", action="store_true", help="build the default one with recovery, too")
     parser.add_argument("--artifact", action="append", default=[], metavar="NAME=PATH", help="measure this one, too")
-    parser.add_argument("--windows", type=int, default=None, help="windows of the test text (default: 8192 tokens)")
+    parser.add_argument("--windows", type=int, default=None, help="windows of the test text")
     parser.add_argument("--formats", nargs="+", default=list(FORMATS), help="of the peer")
     arguments = parser.parse_args()
     subject = find_subject(arguments.model)
-    n_windows = arguments.windows or 8192 // subject.window_tokens
+    n_windows = arguments.windows or TEST_TOKENS[subject.name] // subject.window_tokens
     folder = BENCH / "quality" / subject.name
     source = StoredSource.compute(subject.source, subject.windows(n_windows), folder, console.print)
     paths = dict(entry.partition("=")[::2] for entry in arguments.artifact)
@@ -163,10 +165,13 @@ def main() -> None:
     show(peers, [], source.perplexity)
     for name in arguments.preset or ([] if paths else ["default"]):
         paths[name] = str(build(name, preset(name), subject, folder))
+    base = preset("default")
     for axes in arguments.axes:
-        base = preset("default")
         config = replace(base, allocate=replace(base.allocate, axes=axes))
         paths[f"{axes} only"] = str(build(f"default-{axes}", config, subject, folder))
+    if arguments.recover:
+        config = replace(base, recover=replace(base.recover, n_epochs=RECOVER_EPOCHS))
+        paths["recovered"] = str(build("default-recovered", config, subject, folder))
     ladders = [our_points(name, Path(path), source) for name, path in paths.items()]
     check = cross_check(Path(next(iter(paths.values()))), ladders[0][-1], subject, source)
     report(subject, folder, peers, ladders, source, check)

@@ -1,6 +1,6 @@
 """Trains the second model of the quality benchmark: a small llama whose columns are all multiples of 256.
 
-    python benchmarks/train_model.py [--steps 1000]
+    python benchmarks/train_model.py [--steps 2500]
 
 The demo model's 576 columns keep llama.cpp from its formats below 4 bits; this model has them all. Its text is the
 prose of a Debian package (debian_text.py), whose held-out files are the test text. Writes build/bench-model: the
@@ -45,7 +45,7 @@ class Training:
     vocab_size: int = 6144
     context: int = 512
     batch: int = 4
-    steps: int = 1000
+    steps: int = 2500
     rate: float = 2e-3
     seed: int = 0
 

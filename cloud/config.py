@@ -42,7 +42,8 @@ class RankConfig:
 class AllocateConfig:
     """method: a name in allocate.METHODS. The ladder goes from rate 0 to max_rate in steps of about `step`.
 
-    A level's rate is the least that its block sizes allow at or above its target, so steps are not exact.
+    A level's rate is the least that its block sizes allow at or above its target, so steps are not exact. "measured"
+    adds levels where bytes fall by more than `step` in between, because embedding and head give up bits.
     axes: what "measured" may give up: a name in allocate.AXES.
     min_bits: the fewest that a block weight may have at small levels, 2 or 3
     max_file_growth: bytes of versions that only smaller levels use, as a share of the full level's.

@@ -92,11 +92,11 @@ class Descent:
         sizes = self._inputs.sizes
         return sizes.level(self.plan.kept, self.plan.bits) + sizes.model(self.plan.model_bits)
 
-    def step(self) -> bool:
-        """Takes the cheapest step; False: nothing is left to give up."""
+    def step(self, *, only_blocks: bool = False) -> bool:
+        """Takes the cheapest step, of all or of blocks; False: nothing is left to give up."""
         while True:
             moves = [(slope, index, state) for index, (slope, state) in self._next.items()]
-            model = self._model_move()
+            model = None if only_blocks else self._model_move()
             if model is not None and (not moves or model[0] < min(moves)[0]):
                 self.plan = model[1]
                 return True

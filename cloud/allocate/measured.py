@@ -52,14 +52,25 @@ def _walk(inputs: AllocateInputs, curves: Sequence[Mapping[tuple[int, ...], floa
     total = inputs.level_bytes(inputs.full.kept)
     descent = Descent(inputs, curves, price)
     walk = _Walk([inputs.full], [descent.mapped_bytes], [descent.loss])
-    for rate in rates[1:]:
-        while sizes.level(descent.plan.kept, descent.plan.bits) > (1 - rate) * total:
-            if not descent.step():
-                return walk
+
+    def keep_level() -> None:
         walk.ladder.append(descent.plan)
         walk.n_bytes.append(descent.mapped_bytes)
         walk.losses.append(descent.loss)
         descent.keep_level()
+
+    kept_bytes = total  # of blocks, at the last level
+    for rate in rates[1:]:
+        while (block_bytes := sizes.level(descent.plan.kept, descent.plan.bits)) > (1 - rate) * total:
+            # What embedding and head give up is in no rate: where they give up much, a level more, of another rate.
+            is_far = walk.n_bytes[-1] - descent.mapped_bytes > settings.step * walk.n_bytes[0]
+            if is_far and block_bytes < kept_bytes:
+                keep_level()
+                kept_bytes, is_far = block_bytes, False
+            if not descent.step(only_blocks=is_far):
+                return walk
+        keep_level()
+        kept_bytes = block_bytes
     return walk
 
 

@@ -48,15 +48,10 @@ def size_losses(scale: float) -> list[dict[tuple[int, ...], float]]:
     return found
 
 
-def descent(
-    bits: Mapping[tuple[int | None, str], Mapping[int, float]],
-    sizes: list[Any],
-    growth: float = 10.0,
-    price: float = 0.0,
-) -> Descent:
-    inputs = AllocateInputs(
+def inputs_of(bits: Mapping[tuple[int | None, str], Mapping[int, float]], settings: AllocateConfig) -> AllocateInputs:
+    return AllocateInputs(
         SIZES,
-        AllocateConfig(max_file_growth=growth),
+        settings,
         None,  # type: ignore[arg-type]  # the walk runs no model
         lambda index: {},
         (),
@@ -65,7 +60,15 @@ def descent(
         bits,
         None,  # type: ignore[arg-type]  # and measures nothing
     )
-    return Descent(inputs, sizes, price)
+
+
+def descent(
+    bits: Mapping[tuple[int | None, str], Mapping[int, float]],
+    sizes: list[Any],
+    growth: float = 10.0,
+    price: float = 0.0,
+) -> Descent:
+    return Descent(inputs_of(bits, AllocateConfig(max_file_growth=growth)), sizes, price)
 
 
 def walk(found: Descent, every: int = 3) -> list[LevelPlan]:
@@ -123,6 +126,24 @@ def test_the_cheapest_axis_goes_first() -> None:
     sizes_first = descent(bit_losses(1.0), size_losses(1e-6))
     assert sizes_first.step()
     assert sizes_first.plan.bits == FULL.bits
+
+
+def test_where_the_embedding_gives_up_much_there_are_more_levels() -> None:
+    """Its bits are in no rate: without them two levels could be the whole table apart."""
+    cheap = {
+        key: {b: loss * 1e-4 if key[0] is None else loss for b, loss in losses.items()}
+        for key, losses in bit_losses(1.0).items()
+    }
+    settings = AllocateConfig(max_file_growth=10.0, max_rate=0.5, step=0.05)
+    found = measured._walk(inputs_of(cheap, settings), size_losses(1.0), 0.0)
+    sizes = [SIZES.level(plan.kept, plan.bits) for plan in found.ladder]
+    assert all(below < above for above, below in itertools.pairwise(sizes))  # rates differ
+    blocks = descent({key: losses for key, losses in cheap.items() if key[0] is not None}, size_losses(1.0))
+    assert blocks.step()
+    panel = max(SIZES.model_panel(panel, 8) for panel in model_panels(CONFIG))
+    limit = settings.step * found.n_bytes[0]
+    assert found.n_bytes[0] - found.n_bytes[1] <= limit + panel + (found.n_bytes[0] - blocks.mapped_bytes)
+    assert limit < SIZES.model(FULL.model_bits) / 2  # what the table gives up is more
 
 
 def test_a_price_of_file_bytes_turns_the_walk_from_bits_to_sizes() -> None:
