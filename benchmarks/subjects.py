@@ -16,7 +16,7 @@ from texts import calibration_text, evaluation_text
 from verdicts import Point
 
 from edgesdk.cli.progress import StepProgress
-from edgesdk.cloud.build import build_model
+from edgesdk.cloud.build import CODE_VERSION, build_model
 from edgesdk.cloud.calibrate import text_windows
 from edgesdk.cloud.checkpoint import open_checkpoint
 from edgesdk.cloud.config import BuildConfig, EvaluateConfig
@@ -24,7 +24,6 @@ from edgesdk.cloud.evaluate import LevelQuality, evaluate_levels
 from edgesdk.cloud.tokenizer import import_tokenizer, to_tokenizers
 from edgesdk.cloud.workdir import fingerprint
 from edgesdk.formats import Artifact
-from edgesdk.formats.writer import FORMAT_VERSION
 
 __all__ = ["Subject", "build", "find_subject", "our_points"]
 
@@ -78,7 +77,7 @@ def build(name: str, config: BuildConfig, subject: Subject, folder: Path) -> Pat
         calibrate=replace(config.calibrate, text=str(subject.calibration)),
         evaluate=EvaluateConfig(str(subject.test), 1, subject.window_tokens),
     )
-    out = folder / f"{name}-{fingerprint(config, FORMAT_VERSION)}"
+    out = folder / f"{name}-{fingerprint(config, CODE_VERSION)}"
     if (out / "model.edge").is_file() and (out / "model.edge").stat().st_mtime > subject.source.stat().st_mtime:
         return out / "model.edge"
     console.print(f"building {name}")

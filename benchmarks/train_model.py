@@ -149,12 +149,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="train the small llama of the quality benchmark")
     parser.add_argument("--steps", type=int, default=Training.steps)
     arguments = parser.parse_args()
-    if (FOLDER / "model.json").is_file():
-        print(f"{FOLDER} has a finished model; remove it to train another")
+    settings = Training(steps=arguments.steps)
+    finished = FOLDER / "model.json"
+    if finished.is_file() and asdict(settings).items() <= json.loads(finished.read_text("utf-8")).items():
+        print(f"{FOLDER} has this model")
         return
     text = read_debian_text(FOLDER)
     report: Callable[[str], None] = print
-    print(json.dumps(train_bench_model(text, Training(steps=arguments.steps), FOLDER, report)))
+    print(json.dumps(train_bench_model(text, settings, FOLDER, report)))
 
 
 if __name__ == "__main__":

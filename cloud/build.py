@@ -41,11 +41,11 @@ from edgesdk.cloud.workdir import WorkDirectory, fingerprint, write_json
 from edgesdk.errors import ModelError, UsageError
 from edgesdk.formats.verify import verify_artifact
 
-__all__ = ["build_model"]
+__all__ = ["CODE_VERSION", "build_model"]
 
 _CHECK_TOKENS = 64
 _EVALUATION_SEED = 7919  # added to the seed, so that evaluation text is never calibration text
-_CODE_VERSION = "4"  # part of every cache key: raise it when a step's results change
+CODE_VERSION = "5"  # part of every cache key: raise it when a step's results change
 
 Progress = Callable[[str, int, int], None]
 
@@ -88,10 +88,10 @@ def _build(model: str, out: Path, config: BuildConfig, root: Path, steps: _Steps
         tokenizer = import_tokenizer(checkpoint.tokenizer_files, chat_template=checkpoint.chat_template)
         _check_vocabulary(tokenizer, model_config)
         files = ModelFiles.of(model)
-        whole = WorkDirectory(root, "model", fingerprint(_CODE_VERSION, checkpoint.source.sha256))
+        whole = WorkDirectory(root, "model", fingerprint(CODE_VERSION, checkpoint.source.sha256))
         source = Decoder.open(checkpoint, model_config, whole)
         given = [] if config.calibrate.text == "self" else [file_sha256(Path(config.calibrate.text))]
-        key = [_CODE_VERSION, checkpoint.source.sha256, config.calibrate, *given]
+        key = [CODE_VERSION, checkpoint.source.sha256, config.calibrate, *given]
     with steps.timed("sample"):
         windows, evaluation = _texts(config, source, tokenizer, WorkDirectory(root, "text", fingerprint(key)), steps)
     with steps.timed("calibrate"):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgesdk.cloud.families.blocks import Block, ModelConfig
-from edgesdk.formats.tiles import packed_bytes
+from edgesdk.formats.tiles import TILE_ROWS, packed_bytes
 
 __all__ = [
     "Allocation",
@@ -25,7 +25,6 @@ Allocation = tuple[tuple[int, ...], ...]
 """Per block, the kept size of each of its axes."""
 
 _MODEL_PANELS = 8
-_TILE_ROWS = 16
 
 
 @dataclass(frozen=True)
@@ -119,7 +118,7 @@ def model_panels(config: ModelConfig) -> tuple[ModelPanel, ...]:
     """The panels of `model_weights`: equal numbers of rows. Ids of tokens ascend with the merges that made them, so
     those of a panel are about equally frequent.
     """
-    step = -(-config.vocab_size // (_MODEL_PANELS * _TILE_ROWS)) * _TILE_ROWS
+    step = -(-config.vocab_size // (_MODEL_PANELS * TILE_ROWS)) * TILE_ROWS
     begins = range(0, config.vocab_size, step)
     return tuple(
         ModelPanel(name, index, begin, min(begin + step, config.vocab_size))

@@ -165,7 +165,7 @@ class Artifact:
     def pieces(self, weight: str, level: int) -> list[str]:
         """Names of the tensors `weight/k` that a level uses, by ascending k (embedding and head: in order of rows)."""
         used = set(self.used_names(level))
-        stems = rules.row_panels(weight, self.edge["panels"])
+        stems = rules.row_panels(weight, self.tensors)
         return [name for stem in stems for k in range(level + 1) if (name := f"{stem}/{k}") in used]
 
     def vector(self, weight: str, level: int) -> NDArray[np.float32]:

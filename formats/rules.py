@@ -14,7 +14,7 @@ from edgesdk.formats.tiles import CODEBOOK_BITS, PANEL_BITS, TILE_ROWS, packed_b
 if TYPE_CHECKING:
     from edgesdk.formats.reader import Artifact, TensorInfo
 
-__all__ = ["TABLES", "TABLE_BITS", "check", "integer", "integers", "number", "objects", "row_panels", "weight_shapes"]
+__all__ = ["TABLES", "check", "integer", "integers", "number", "objects", "row_panels", "weight_shapes"]
 
 _PAGE = 4096
 _MAX_BLOCKS = 100_000
@@ -301,7 +301,8 @@ def _check_panels(artifact: Artifact) -> None:
             )
     for name, box in panels.items():
         _check_panel(artifact, name, box, codebooks)
-    tables = {stem for weight in TABLES for stem in row_panels(weight, panels)}
+    tables = {stem for weight in TABLES for stem in row_panels(weight, artifact.tensors)}
+    _check_all_have_panels(artifact, panels)
     for name, box in panels.items():
         if name.rpartition("/")[0] in tables:
             _check_table_panel(artifact, name, box)
@@ -311,7 +312,7 @@ def _check_panels(artifact: Artifact) -> None:
 
 
 TABLES = ("embed", "head")
-TABLE_BITS = (3, 4, 6, 8)
+_TABLE_BITS = (3, 4, 6, 8)
 _CODEBOOK_SIZES = tuple(1 << bits for bits in CODEBOOK_BITS)
 
 
@@ -355,13 +356,29 @@ def _check_codebook(name: str, bits: int, index: Any, codebooks: list[list[int]]
         )
 
 
-def row_panels(weight: str, panels: Iterable[str]) -> list[str]:
-    """Names, without levels, of the panels of a weight: its own, and of TABLES also NAME.0, NAME.1 ... (rule 3)."""
+def row_panels(weight: str, tensors: Iterable[str]) -> list[str]:
+    """Names, without levels, of the panels of a weight: its own, or of TABLES NAME.0, NAME.1 ... instead (rule 3)."""
     if weight not in TABLES:
         return [weight]
-    stems = {name.rpartition("/")[0] for name in panels}
-    rows = itertools.takewhile(stems.__contains__, (f"{weight}.{i}" for i in itertools.count()))
-    return [weight, *rows]
+    stems = {name.rpartition("/")[0] for name in tensors}
+    if weight in stems:
+        return [weight]
+    return list(itertools.takewhile(stems.__contains__, (f"{weight}.{i}" for i in itertools.count())))
+
+
+def _check_all_have_panels(artifact: Artifact, panels: Mapping[str, Any]) -> None:
+    """Every tensor with the name of a weight has a panel (rule 4)."""
+    model = artifact.edge["model"]
+    weights = {
+        f"{block['name']}.{role}"
+        for block in model["blocks"]
+        for role in weight_shapes(block, (0,) * len(block["axes"]), 0)
+    }
+    for weight in TABLES[: 1 if model["tied_head"] else 2]:
+        weights.update(row_panels(weight, artifact.tensors))
+    for name in artifact.tensors:
+        if name.rpartition("/")[0] in weights and name not in panels:
+            raise ArtifactError(f"tensor `{name}` has no panel (rule 4)")
 
 
 def _check_table_panel(artifact: Artifact, name: str, box: list[int]) -> None:
@@ -370,8 +387,8 @@ def _check_table_panel(artifact: Artifact, name: str, box: list[int]) -> None:
     whole_tiles = box[0] % TILE_ROWS == 0 and (box[1] % TILE_ROWS == 0 or box[1] == model["vocab_size"])
     if not whole_tiles or box[2:4] != [0, model["d_model"]]:
         raise ArtifactError(f"panel {name} covers {box[:4]}, expected whole tiles of {TILE_ROWS} rows (rule 3)")
-    if box[4] not in TABLE_BITS:
-        raise ArtifactError(f"panel {name} has {box[4]} bits, expected one of {TABLE_BITS} (rule 3)")
+    if box[4] not in _TABLE_BITS:
+        raise ArtifactError(f"panel {name} has {box[4]} bits, expected one of {_TABLE_BITS} (rule 3)")
 
 
 def _check_norms(artifact: Artifact) -> None:
@@ -412,7 +429,7 @@ def _check_coverage(artifact: Artifact, panels: Mapping[str, Any], k: int) -> No
             block_bytes += sum(packed_bytes(b[1] - b[0], b[3] - b[2], b[4], b[5]) for b in boxes)
             expected[f"{block['name']}.{role}"] = shape
     for weight, shape in expected.items():
-        boxes = [box for stem in row_panels(weight, panels) for box in by_weight.pop(stem, [])]
+        boxes = [box for stem in row_panels(weight, artifact.tensors) for box in by_weight.pop(stem, [])]
         by_rows = all(b[2] == 0 and b[3] == shape[1] for b in boxes)
         ends = [(b[0], b[1]) if by_rows else (b[2], b[3]) for b in boxes]
         whole = by_rows or all(b[0] == 0 and b[1] == shape[0] for b in boxes)

@@ -140,6 +140,7 @@ public:
         std::vector<PanelPiece> pieces;
         for (const Tensor* tensor : tensors_.pieces(stem)) {
             pieces.push_back(read_panel(*tensor, panels_, codebook_sizes_));
+            ++n_read_;
         }
         return pieces;
     }
@@ -147,11 +148,18 @@ public:
     // The embedding or the head: one panel, or rows of their own bits called `stem`.0, `stem`.1 ...
     std::vector<PanelPiece> table(const std::string& stem) const {
         std::vector<PanelPiece> pieces = weight(stem);
+        if (!pieces.empty()) return pieces;
         for (int i = 0;; ++i) {
             const std::vector<PanelPiece> rows = weight(stem + "." + std::to_string(i));
             if (rows.empty()) return pieces;
             pieces.insert(pieces.end(), rows.begin(), rows.end());
         }
+    }
+
+    void require_all_panels_read() const {
+        if (n_read_ == panels_.size()) return;
+        break_rule("4.2", "`edge.panels` has " + std::to_string(panels_.size()) + " panels, the model's weights have " +
+                              std::to_string(n_read_));
     }
 
     std::vector<VectorPiece> vector(const std::string& stem, const char* dtype) const {
@@ -199,6 +207,7 @@ private:
     }
 
     const Json& panels_;
+    mutable size_t n_read_ = 0;
     std::vector<size_t> codebook_sizes_;
     const TensorTable& tensors_;
     Artifact& artifact_;
@@ -451,6 +460,7 @@ void read_model(const Json& edge, const TensorTable& tensors, Artifact& artifact
     }
     model.embed = reader.table("embed");
     model.head = model.tied_head ? model.embed : reader.table("head");
+    reader.require_all_panels_read();
     model.norm = reader.gain("norm", model.d_model);
     read_tokenizer(edge, reader, artifact);
 }

@@ -48,7 +48,11 @@ Backend open_backend(const Artifact& artifact, const edge_load_options& options,
 
 // On a device that can read what is mapped for the host, all of it is one buffer there.
 bool fits_one_buffer(const Artifact& artifact, const gpu::Device& device) {
-    return copied_bytes(artifact, artifact.n_available() - 1) <= std::min(device.info().buffer_bytes, gpu::kMostSharedBytes);
+    const uint64_t most = std::min(device.info().buffer_bytes, gpu::kMostSharedBytes);
+    for (int level = 0; level < artifact.n_available(); ++level) {
+        if (copied_bytes(artifact, level) > most) return false;
+    }
+    return true;
 }
 
 Demand make_demand(const Artifact& artifact, int file, const edge_load_options& options, const Backend& backend) {

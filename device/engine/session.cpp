@@ -66,7 +66,7 @@ void Session::level_changed() noexcept {
     }
 }
 
-// Moves to the level that the model has now. Throws for lack of memory; then nothing has changed.
+// Moves to the level that the model has now. Throws for lack of memory; then the session stays where it is.
 void Session::follow() {
     const Model::Current now = model_->current();
     const bool same_size = now.level->choice.level == here_->level->choice.level;
@@ -75,7 +75,7 @@ void Session::follow() {
     if (now.level != here_->level) fetch_logits();
     const bool was_sound = is_sound();
     if (!was_sound) n_logits_ = 0;
-    const bool again = (now.recompute == EDGE_RECOMPUTE_NEXT && is_other) || !was_sound || (!same_size && !here_->can_move());
+    const bool again = (now.recompute == EDGE_RECOMPUTE_NEXT && is_other) || !was_sound || (now.level != here_->level && !here_->can_move());
     if (now.level != here_->level) here_ = here_->move_to(now.level, again ? 0 : n_cached_);
     if (again) set_cached(0);
     if (n_cached_ > 0 && !same_size) is_mixed_ = true;

@@ -172,7 +172,7 @@ def test_versions_and_fields_say_what_a_reader_must_know(opened: Opened, built: 
         "phi3-window": {"window"},
     }
     assert added == wanted.get(opened.variant, set())
-    assert edge["format_version"] == ("2.0" if added else "1.4")
+    assert edge["format_version"].partition(".")[0] == ("2" if added else "1")
 
 
 def config_of(variant: str, **overrides: Any) -> dict[str, Any]:

@@ -11,15 +11,17 @@ import torch
 from tiny_llama import write_tiny_llama
 from torch import Tensor
 
+from edgesdk.cloud.allocate import bits
 from edgesdk.cloud.calibrate import collect_moments
 from edgesdk.cloud.checkpoint import open_checkpoint
 from edgesdk.cloud.config import BuildConfig, QuantizeConfig, RecoverConfig, TuneConfig
 from edgesdk.cloud.families import load_model
 from edgesdk.cloud.ordered import SortedModel
+from edgesdk.cloud.quantize.block import multiplied
 from edgesdk.cloud.quantize.rows import quantize_rows
 from edgesdk.cloud.quantize.tasks import quantize_blocks
 from edgesdk.cloud.reference import Decoder, run_block
-from edgesdk.cloud.sizes import LevelPlan, full_allocation
+from edgesdk.cloud.sizes import LevelPlan, full_allocation, model_panels
 from edgesdk.cloud.stored import StoredWeights, save_codes
 from edgesdk.cloud.tasks import ModelFiles
 from edgesdk.cloud.tasks.local import LocalExecutor
@@ -49,8 +51,8 @@ class Model:
         self.codes = WorkDirectory(root, "codes", "0")
         save_codes(self.codes, None, "embed", quantize_rows(self.source.embedding, 32, 8, calibration.head_moment()))
         files = ModelFiles.of(str(root / "model"))
-        for bits in (2, 4, 6):
-            versions = [(i, weight.role, bits) for i, block in enumerate(config.blocks) for weight in block.weights]
+        for n_bits in (2, 4, 6):
+            versions = [(i, weight.role, n_bits) for i, block in enumerate(config.blocks) for weight in block.weights]
             quantize_blocks(files, config, CONFIG, calibration, self.codes, versions, LocalExecutor())
         self.weights, self.root = StoredWeights(self.codes), root
 
@@ -98,6 +100,36 @@ def test_gradients_equal_those_of_one_graph(model: Model) -> None:
     assert divergence == pytest.approx(float(kl.detach()), rel=1e-4)
     for key, gradient in wanted.items():
         assert torch.allclose(found[key], gradient, rtol=1e-3, atol=1e-4 * float(gradient.abs().max())), key
+
+
+def test_the_loss_of_each_panel_of_the_embedding_is_its_own(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bits, "_FLOOR", 0.0)
+    for n_bits in (3, 4):
+        rows = quantize_rows(model.source.embedding, 32, n_bits, model.calibration.head_moment())
+        save_codes(model.codes, None, "embed", rows)
+    monkeypatch.setattr(bits, "MODEL_BITS", (8, 4, 3))
+    config = model.source.config
+    found = bits._model_losses(model.ordered, model.weights, model.four, model.windows)
+    assert list(found) == [(None, panel.name) for panel in model_panels(config)]
+
+    def table(n_bits: int) -> Tensor:
+        stored = model.weights.weight(None, "embed", n_bits)
+        return multiplied(torch.from_numpy(stored.values()), torch.from_numpy(stored.scales).float(), stored.group)
+
+    source = model.ordered.decoder
+    base = model.kl(replace(source, embedding=table(8), head=table(8)), model.windows)
+    for panel in model_panels(config)[1::2]:
+        for n_bits in (4, 3):
+            mixed = table(8)
+            mixed[panel.begin : panel.end] = table(n_bits)[panel.begin : panel.end]
+            wanted = model.kl(replace(source, embedding=mixed, head=mixed), model.windows) - base
+            assert found[None, panel.name][n_bits] == pytest.approx(max(wanted, 0.0), rel=0.02, abs=1e-6)
+
+
+def test_no_panel_is_taken_for_free() -> None:
+    raised = bits._raised({(None, f"embed.{i}"): {8: 0.0, 4: loss} for i, loss in enumerate((0.9, 0.0, 0.3))})
+    assert [losses[4] for losses in raised.values()] == pytest.approx([0.9, 0.08, 0.3])
+    assert {losses[8] for losses in raised.values()} == {0.0}
 
 
 def test_the_parts_of_all_weights_add_up_to_the_whole_divergence(model: Model) -> None:

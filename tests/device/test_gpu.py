@@ -283,6 +283,26 @@ def test_the_level_can_change(tiny: Path, opencl: None) -> None:
         assert model.backend.device_bytes < held + other.estimate(1).total_bytes
 
 
+def test_a_level_that_is_left_and_comes_back_at_once_keeps_the_conversation(tiny: Path, opencl: None) -> None:
+    """Both changes come while a token is computed: the session only sees that its level lies elsewhere."""
+    texts = []
+    for n_changes in (0, 2):
+        with load(tiny, level=2, backend="opencl") as model:
+            session, pieces = _native.Session(model._native), []
+
+            def take(text: str, model=model, pieces=pieces, n_changes=n_changes) -> bool:
+                if not pieces and n_changes:
+                    model.set_level(1)
+                    model.set_level(2)
+                pieces.append(text)
+                return True
+
+            session.generate(np.array(model.tokenize("one two three"), np.int32), 24, [], take)
+            texts.append("".join(pieces))
+    assert texts[0] == texts[1]
+    assert len(texts[0]) > 4
+
+
 def test_the_second_load_compiles_nothing(tiny: Path, opencl: None, tmp_path: Path) -> None:
     """Two processes with one cache, and one without any that may be written."""
     arguments = ["bench", tiny, "--level", 0, "--prompt-tokens", 4, "--decode-tokens", 2, "--runs", 1, "--json"]

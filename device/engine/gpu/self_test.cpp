@@ -248,22 +248,21 @@ private:
     }
 
     void embed() {
-        const std::vector<int32_t> tokens = {0, 37, 15, 16};
-        for (const int32_t bits : {4, 6, 8}) {
-            const RandomWeight table(numbers_, 40, kColumns, {bits}, false);
-            Upload upload(device_);
-            Product product;
-            const Buffer weights = upload.weights({{&product, {{&table.weight, 0}}}});
-            product.weights = &weights;
-            const Tables tables = upload.finish();
-            const Buffer to(device_, tokens.size() * kColumns * 4);
-            Operations(device_, tables).embed(product, send(tokens), static_cast<int>(tokens.size()), 1.5f, to, kColumns);
-            std::vector<float> expected(tokens.size() * kColumns);
-            for (size_t t = 0; t < tokens.size(); ++t) {
-                embed_row_reference(table.weight.panels[0].panel, bits, tokens[t], 1.5f, expected.data() + t * kColumns);
-            }
-            compare(Kernel::embed, receive<float>(to, static_cast<int64_t>(expected.size())), expected, kTolerance);
+        const std::vector<int32_t> tokens = {0, 37, 31, 15, 63, 16, 48};
+        const RandomWeight table(numbers_, 4 * kTileRows, kColumns, {3, 4, 6, 8}, false);
+        Upload upload(device_);
+        Product product;
+        const Buffer weights = upload.weights({{&product, {{&table.weight, 0}}}});
+        product.weights = &weights;
+        const Tables tables = upload.finish();
+        const Buffer to(device_, tokens.size() * kColumns * 4);
+        Operations(device_, tables).embed(product, send(tokens), static_cast<int>(tokens.size()), 1.5f, to, kColumns);
+        std::vector<float> expected(tokens.size() * kColumns);
+        for (size_t t = 0; t < tokens.size(); ++t) {
+            const WeightPanel& rows = table.weight.panels[as_size(tokens[t] / kTileRows)];
+            embed_row_reference(rows.panel, rows.bits, tokens[t] % kTileRows, 1.5f, expected.data() + t * kColumns);
         }
+        compare(Kernel::embed, receive<float>(to, static_cast<int64_t>(expected.size())), expected, kTolerance);
     }
 
     // Every width of bits, in panels of rows and of columns; the kernel for few tokens and the one for many.
