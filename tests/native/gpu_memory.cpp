@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "bytes.h"
+#include "gpu/opencl_api.h"
 #include "gpu_model.h"
 
 using edge::gpu::open_device;
@@ -59,6 +60,23 @@ const void* take_none(const void*, uint64_t) { return nullptr; }
 const void* take_others(const void*, uint64_t n_bytes) {
     alignas(4096) static char zeros[64 << 10];
     return n_bytes <= sizeof zeros ? zeros : nullptr;
+}
+
+int n_imported = 0;  // pages, by what stands for clImportMemoryARM
+
+edge::gpu::cl::Memory take_import(edge::gpu::cl::Context context, edge::gpu::cl::Bits flags, const intptr_t* properties, void* pages,
+                                  size_t n_bytes, edge::gpu::cl::Status* status) {
+    ++n_imported;
+    check(flags == edge::gpu::cl::kReadOnly && properties[0] == 0x40B2 && properties[1] == 0x40B3 && properties[2] == 0,
+          "pages of the host are imported to be read");
+    return edge::gpu::cl::api().CreateBuffer(context, flags | edge::gpu::cl::kUseHostPointer, n_bytes, pages, status);
+}
+
+edge::gpu::cl::Memory refuse_import(edge::gpu::cl::Context, edge::gpu::cl::Bits, const intptr_t*, void*, size_t,
+                                    edge::gpu::cl::Status* status) {
+    ++n_imported;
+    *status = -30;  // CL_INVALID_VALUE
+    return nullptr;
 }
 
 // Levels change while a session has tokens.
@@ -128,6 +146,29 @@ void test_shared_pages(const std::string& path) {
         check(device->allocated_bytes() == 0, std::string(c.name) + ": memory is given back");
     }
     edge::gpu::set_pages_read(nullptr);
+}
+
+// What Adreno's and Mali's drivers offer and PoCL lacks: it says no, and all goes on without. An import that works is what is used.
+void test_vendor_extensions(const std::string& path) {
+    const std::vector<float> expected = logits_of(load(path, 2, 8, EDGE_BACKEND_CPU));
+    const auto opened = [&](const std::string& names, const std::string& used, const std::string& name) {
+        edge::gpu::set_extensions(names);
+        const auto device = open_device(EDGE_BACKEND_OPENCL, false);
+        const size_t at = device->info().driver.find(", cl_");
+        const std::string found = at == std::string::npos ? "" : device->info().driver.substr(at);
+        check(found == used, name + ": uses `" + found + "`");
+        check(reads_file(*device, path), name + ": reads the mapped file");
+        check(logits_of(load(path, 2, 8, EDGE_BACKEND_OPENCL)) == expected, name + ": other logits");
+    };
+    opened("cl_qcom_perf_hint cl_arm_import_memory", "", "a driver that lacks what it names");
+    for (edge::gpu::cl::Import* import : {take_import, refuse_import}) {
+        n_imported = 0;
+        edge::gpu::set_import(reinterpret_cast<void*>(import));
+        opened("cl_arm_import_memory_host", ", cl_arm_import_memory", "an import");
+        check(n_imported > 0, "what is shared is imported");
+    }
+    edge::gpu::set_import(nullptr);
+    edge::gpu::set_extensions("");
 }
 
 // Prompts on one side, single tokens on the other: with weights that both read where they lie, and on a device with memory of its own.

@@ -6,5 +6,6 @@
 void test_two_backends(const std::string& path);
 // PoCL only.
 void test_shared_pages(const std::string& path);
+void test_vendor_extensions(const std::string& path);
 void test_small_device(const std::string& path);
 void test_exhausted_device(const std::string& path);

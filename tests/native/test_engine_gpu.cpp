@@ -243,6 +243,7 @@ void test_opencl(const std::string& path) {
         test_two_backends(path);
         if (is_pocl(*open_device(EDGE_BACKEND_OPENCL, false))) {
             test_shared_pages(path);
+            test_vendor_extensions(path);
             test_extensions(path);
             test_small_device(path);
             test_exhausted_device(path);

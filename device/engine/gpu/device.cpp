@@ -67,6 +67,7 @@ namespace {
 #ifdef EDGE_FAULTS
 std::atomic<uint64_t> limit{0};
 PagesRead* read_instead = nullptr;
+void* import_function = nullptr;
 std::string extensions;
 #endif
 
@@ -109,6 +110,8 @@ void set_pages_read(PagesRead* read) { read_instead = read; }
 const void* pages_read(const void* pages, uint64_t n_bytes) { return read_instead ? read_instead(pages, n_bytes) : pages; }
 void set_extensions(const std::string& names) { extensions = names; }
 const std::string& extensions_of_gpus() { return extensions; }
+void set_import(void* function) { import_function = function; }
+void* import_of_gpus() { return import_function; }
 #endif
 
 const char* backend_name(edge_backend backend) {

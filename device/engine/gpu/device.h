@@ -149,6 +149,9 @@ const void* pages_read(const void* pages, uint64_t n_bytes);
 // The extensions of OpenCL devices. Empty: as they are.
 void set_extensions(const std::string& names);
 const std::string& extensions_of_gpus();
+// What stands for clImportMemoryARM (opencl_api.h) on devices with that extension. nullptr: the driver's own.
+void set_import(void* function);
+void* import_of_gpus();
 #endif
 
 }  // namespace edge::gpu

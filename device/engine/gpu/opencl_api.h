@@ -28,10 +28,15 @@ inline constexpr uint32_t kDeviceType = 0x1000, kDeviceMaxGroup = 0x1004, kDevic
 inline constexpr uint32_t kProgramBinarySizes = 0x1165, kProgramBinaries = 0x1166, kProgramLog = 0x1183;
 inline constexpr uint32_t kEventStart = 0x1282, kEventEnd = 0x1283;
 
+// Of vendors: cl_qcom_perf_hint, as properties of a context, and cl_arm_import_memory.
+inline constexpr intptr_t kFastClocks[] = {0x40C2, 0x40C3, 0}, kHostPages[] = {0x40B2, 0x40B3, 0};
+using Import = Memory(Context, Bits, const intptr_t* properties, void* pages, size_t n_bytes, Status*);
+
 // EDGE_CL(result, name, parameters)
 #define EDGE_CL_FUNCTIONS                                                                                                     \
     EDGE_CL(Status, GetPlatformIDs, (uint32_t, Platform*, uint32_t*))                                                         \
     EDGE_CL(Status, GetPlatformInfo, (Platform, uint32_t, size_t, void*, size_t*))                                            \
+    EDGE_CL(void*, GetExtensionFunctionAddressForPlatform, (Platform, const char*))                                           \
     EDGE_CL(Status, GetDeviceIDs, (Platform, Bits, uint32_t, DeviceId*, uint32_t*))                                           \
     EDGE_CL(Status, GetDeviceInfo, (DeviceId, uint32_t, size_t, void*, size_t*))                                              \
     EDGE_CL(Context, CreateContext, (const intptr_t*, uint32_t, const DeviceId*,                                              \

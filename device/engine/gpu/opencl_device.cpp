@@ -121,9 +121,9 @@ public:
     OpenClDevice(const Found& found, bool plain) : id_(found.device), api_(cl::api()) {
         describe();
         require_able();
+        create_context();
+        find_import(found.platform);
         Status status = 0;
-        context_ = api_.CreateContext(nullptr, 1, &id_, nullptr, nullptr, &status);
-        check(status, "clCreateContext");
         try {
             queue_ = create_queue(0);
             make_program(platform_text(found.platform, cl::kPlatformName) + "\n" +
@@ -157,6 +157,30 @@ public:
     int32_t n_compiled() const override { return n_compiled_; }
 
 private:
+    // Adreno: clocks go up at once, for work that comes in short bursts. A driver that does not take the wish gets none.
+    void create_context() {
+        Status status = 0;
+        if (has_extension("cl_qcom_perf_hint")) {
+            context_ = api_.CreateContext(cl::kFastClocks, 1, &id_, nullptr, nullptr, &status);
+            if (status == cl::kSuccess) {
+                info_.driver += ", cl_qcom_perf_hint";
+                return;
+            }
+        }
+        context_ = api_.CreateContext(nullptr, 1, &id_, nullptr, nullptr, &status);
+        check(status, "clCreateContext");
+    }
+
+    // Mali: pages that this process has mapped are imported, where a buffer over them would be a copy.
+    void find_import(cl::Platform platform) {
+        if (!has_extension("cl_arm_import_memory_host") && !has_extension("cl_arm_import_memory")) return;
+        import_ = reinterpret_cast<cl::Import*>(api_.GetExtensionFunctionAddressForPlatform(platform, "clImportMemoryARM"));
+#ifdef EDGE_FAULTS
+        if (import_of_gpus()) import_ = reinterpret_cast<cl::Import*>(import_of_gpus());
+#endif
+        if (import_) info_.driver += ", cl_arm_import_memory";
+    }
+
     cl::Queue create_queue(cl::Bits properties) const {  // in order
         Status status = 0;
         const cl::Queue queue = api_.CreateCommandQueue(context_, id_, properties, &status);
@@ -215,19 +239,23 @@ private:
                                         " with 16 KiB of local memory, and little-endian numbers"};
     }
 
+    bool has_extension(const char* name) const {
+        std::string names = " " + device_text(id_, cl::kDeviceExtensions) + " ";
+#ifdef EDGE_FAULTS
+        if (!extensions_of_gpus().empty()) names = " " + extensions_of_gpus() + " ";
+#endif
+        return names.find(std::string(" ") + name + " ") != std::string::npos;
+    }
+
     struct Extension {
         const char *name, *option;
     };
     // Of which the kernels make use.
     std::vector<Extension> extensions() const {
-        std::string names = " " + device_text(id_, cl::kDeviceExtensions) + " ";
-#ifdef EDGE_FAULTS
-        if (!extensions_of_gpus().empty()) names = " " + extensions_of_gpus() + " ";
-#endif
         std::vector<Extension> found;
         for (const Extension& known : {Extension{"cl_khr_integer_dot_product", " -DEDGE_DOT_PRODUCTS"},
                                        Extension{"cl_khr_subgroups", " -DEDGE_SUBGROUPS"}}) {
-            if (names.find(std::string(" ") + known.name + " ") != std::string::npos) found.push_back(known);
+            if (has_extension(known.name)) found.push_back(known);
         }
         return found;
     }
@@ -357,8 +385,13 @@ private:
         if (!pages) return nullptr;
 #endif
         Status status = 0;
-        const cl::Bits flags = cl::kReadOnly | cl::kUseHostPointer;  // so nobody writes there
-        const cl::Memory memory = api_.CreateBuffer(context_, flags, static_cast<size_t>(n_bytes), const_cast<void*>(pages), &status);
+        void* const host = const_cast<void*>(pages);  // read only: nobody writes there
+        if (import_) {
+            const cl::Memory memory = import_(context_, cl::kReadOnly, cl::kHostPages, host, static_cast<size_t>(n_bytes), &status);
+            if (status == cl::kSuccess) return memory;
+        }
+        const cl::Bits flags = cl::kReadOnly | cl::kUseHostPointer;
+        const cl::Memory memory = api_.CreateBuffer(context_, flags, static_cast<size_t>(n_bytes), host, &status);
         return status == cl::kSuccess ? memory : nullptr;
     }
 
@@ -380,6 +413,7 @@ private:
     cl::DeviceId id_;
     const cl::Api& api_;
     cl::Context context_ = nullptr;
+    cl::Import* import_ = nullptr;
     std::atomic<cl::Queue> queue_{nullptr};
     cl::Queue untimed_queue_ = nullptr;  // the one before, once times are kept
     cl::Program program_ = nullptr;
