@@ -136,7 +136,9 @@ def built(opened: Opened) -> Path:
 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_the_engine_equals_the_oracle_at_every_level(built: Path, threads: int) -> None:
-    assert engine_is_oracle(built, threads) == [True] * 3
+    found = engine_is_oracle(built, threads)
+    assert len(found) >= 3
+    assert all(found)
 
 
 def test_the_artifact_computes_what_its_source_does(opened: Opened, built: Path) -> None:

@@ -131,9 +131,9 @@ def test_a_build_makes_a_ladder_that_engine_and_oracle_agree_on(family: str, tmp
     path = build_model(str(folder), tmp_path / "out", SMALL)
     verify_artifact(path)
     artifact = Artifact.open(path)
-    assert len(artifact.levels) == 3
+    assert len(artifact.levels) >= 3
     ids = list(range(3, 60))
-    for level in range(3):
+    for level in range(len(artifact.levels)):
         expected = ReferenceModel(path, level).logits(ids)
         np.testing.assert_array_equal(load(path, level=level, threads=2).logits(ids), expected)
         session = load(path, level=level).session()

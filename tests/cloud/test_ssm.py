@@ -239,10 +239,10 @@ def built(checkpoint: Path) -> Path:
 def test_a_build_makes_a_valid_ladder_that_engine_and_oracle_agree_on(built: Path) -> None:
     verify_artifact(built)
     artifact = Artifact.open(built)
-    assert len(artifact.levels) == 3
+    assert len(artifact.levels) >= 3
     assert all(level.perplexity and level.kl is not None for level in artifact.levels)
     ids = list(range(3, 40))
-    for level in range(3):
+    for level in range(len(artifact.levels)):
         np.testing.assert_array_equal(load(built, level=level).logits(ids), ReferenceModel(built, level).logits(ids))
 
 
