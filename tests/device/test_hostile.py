@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 from device_artifacts import edge_run, write_tiny
-from hostile import CASES, CHAT_CASES, DATA_CASES, ROW_CASES, SSM_CASES, TOKENIZER_CASES, Hostile
+from hostile import CASES, CHAT_CASES, DATA_CASES, SSM_CASES, TOKENIZER_CASES, Hostile
+from hostile_rows import ROW_CASES
 from tiny_model import nested_ladder, table_bits, tiny_config, tiny_ssm_config, write_random_artifact
 
 import edgesdk

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hostile import CASES, CHAT_CASES, DATA_CASES, EXCEPTIONS, ROW_CASES, SSM_CASES, TOKENIZER_CASES, Hostile
+from hostile import CASES, CHAT_CASES, DATA_CASES, EXCEPTIONS, SSM_CASES, TOKENIZER_CASES, Hostile
+from hostile_rows import ROW_CASES
 from tiny_model import mix_bits, nested_ladder, table_bits, tiny_config, tiny_ssm_config, write_random_artifact
 
 from edgesdk.errors import ArtifactError, HashError, TruncatedError, UsageError
