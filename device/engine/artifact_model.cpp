@@ -1,4 +1,4 @@
-// Sections 3, 4 and 7 of the header: what the model is made of, and that every level has all of it.
+// Sections 3, 4 and 7 of the header: what the model is made of.
 #include <cmath>
 #include <limits>
 #include <set>
@@ -9,62 +9,13 @@
 #include "errors.h"
 #include "kernels/ops.h"
 #include "tokenizer_description.h"
+#include "weight_shapes.h"
 
 namespace edge {
 namespace {
 
 constexpr uint64_t kMaxSize = 1 << 24;      // elements along an axis: far above any model, products stay in 64 bits
 constexpr uint64_t kMaxElements = 1 << 30;  // rows or columns of a weight
-constexpr const char* kAttentionWeights[] = {"q", "k", "v", "o"};
-constexpr const char* kMlpWeights[] = {"gate", "up", "down"};
-constexpr const char* kSsmWeights[] = {"z", "x", "b", "c", "out"};
-
-struct Shape {
-    int64_t rows, columns;
-};
-
-const char* weight_name(const BlockSpec& block, int w) {
-    switch (block.kind) {
-        case BlockKind::attention: return kAttentionWeights[w];
-        case BlockKind::mlp: return kMlpWeights[w];
-        default: return kSsmWeights[w];
-    }
-}
-
-int n_weights(const BlockSpec& block) {
-    return block.kind == BlockKind::attention ? 4 : block.kind == BlockKind::mlp ? 3 : 5;
-}
-
-// An MLP without a gate begins with `up`.
-int first_weight(const BlockSpec& block) { return block.kind == BlockKind::mlp && !block.gated ? kUp : 0; }
-
-// Of the first weights: those that may have a bias for each of their rows.
-int n_row_biases(const BlockSpec& block) { return block.kind == BlockKind::ssm ? 4 : 2; }
-
-bool has_column_panels(const BlockSpec& block, int w) { return w + 1 == n_weights(block); }
-
-// Rows and columns of a weight when the block keeps `kept` of its axes.
-Shape weight_shape(const BlockSpec& block, int w, const std::array<int32_t, 2>& kept, int32_t d_model) {
-    if (block.kind == BlockKind::mlp) return w == kDown ? Shape{d_model, kept[0]} : Shape{kept[0], d_model};
-    const int64_t heads = block.n_heads, kv_heads = block.n_kv_heads;
-    if (block.kind == BlockKind::ssm) {
-        if (w == kOut) return {d_model, heads * kept[1]};
-        return w == kB || w == kC ? Shape{int64_t{block.ssm.n_groups} * kept[0], d_model} : Shape{heads * kept[1], d_model};
-    }
-    switch (w) {
-        case kQ: return {heads * kept[0], d_model};
-        case kK: return {kv_heads * kept[0], d_model};
-        case kV: return {kv_heads * kept[1], d_model};
-        default: return {d_model, heads * kept[1]};
-    }
-}
-
-uint64_t panel_bytes(const PanelPiece& p) {
-    const uint64_t tiles = (static_cast<uint64_t>(p.row_end - p.row_begin) + 15) / 16;
-    const uint64_t columns = static_cast<uint64_t>(p.column_end - p.column_begin);
-    const uint64_t group = static_cast<uint64_t>(p.group);
-    return tiles * (columns * static_cast<uint64_t>(p.bits) * 2 + (columns + group - 1) / group * 32);
-}
 
 // A panel names a codebook with a value for every code, or -1 where the codes are values themselves.
 int32_t read_codebook_index(const Json& index, int32_t bits, const std::vector<size_t>& codebook_sizes, const std::string& where) {
@@ -146,7 +97,7 @@ public:
     }
 
     // The embedding or the head: one panel, or rows of their own bits called `stem`.0, `stem`.1 ...
-    std::vector<PanelPiece> table(const std::string& stem) const {
+    std::vector<PanelPiece> row_panels(const std::string& stem) const {
         std::vector<PanelPiece> pieces = weight(stem);
         if (!pieces.empty()) return pieces;
         for (int i = 0;; ++i) {
@@ -358,79 +309,6 @@ void read_tokenizer(const Json& edge, const ModelReader& reader, Artifact& artif
     artifact.chat_template = reader.bytes("chat_template", false);
 }
 
-// Walks the pieces that a level uses of one weight: in order, gapless, all of the rows x columns.
-// Returns their bytes before padding.
-uint64_t check_weight(const std::vector<PanelPiece>& pieces, Shape shape, bool column_panels, const Artifact& artifact,
-                      int level, const std::string& name, int32_t& group) {
-    int64_t covered = 0;
-    uint64_t bytes = 0;
-    bool fits = true;
-    for (const PanelPiece& p : pieces) {
-        if (!artifact.runs[static_cast<size_t>(p.run)].used_by(level)) continue;
-        fits = fits && (column_panels ? p.row_begin == 0 && p.row_end == shape.rows && p.column_begin == covered
-                                      : p.column_begin == 0 && p.column_end == shape.columns && p.row_begin == covered);
-        covered = column_panels ? p.column_end : p.row_end;
-        bytes += panel_bytes(p);
-        if (group == 0) group = p.group;
-        if (p.group != group) {
-            break_rule("4.1", "level " + std::to_string(level) + ": the panels of `" + name +
-                                  "` and of weights that read the same activations have different groups");
-        }
-    }
-    if (!fits || covered != (column_panels ? shape.columns : shape.rows)) {
-        break_rule("4.2", "level " + std::to_string(level) + ": the panels of `" + name + "` do not cover " +
-                              std::to_string(shape.rows) + " x " + std::to_string(shape.columns) + " in order");
-    }
-    return bytes;
-}
-
-void check_vector(const std::vector<VectorPiece>& pieces, int64_t size, const Artifact& artifact, int level,
-                  const std::string& name) {
-    int64_t covered = 0;
-    for (const VectorPiece& piece : pieces) {
-        if (artifact.runs[static_cast<size_t>(piece.run)].used_by(level)) covered += piece.size;
-    }
-    if (covered != size) {
-        break_rule("3", "level " + std::to_string(level) + ": the pieces of `" + name + "` hold " + std::to_string(covered) +
-                            " values, expected " + std::to_string(size));
-    }
-}
-
-// What follows the axes of a mixer and is no panel.
-void check_ssm(const BlockSpec& block, const std::array<int32_t, 2>& kept, const Artifact& artifact, int level) {
-    for (int i = 0; i < 3; ++i) {
-        const int64_t rows = weight_shape(block, kX + i, kept, artifact.model.d_model).rows;
-        check_vector(block.ssm.conv[i], rows * (block.ssm.conv_kernel + 1), artifact, level,
-                     block.name + "." + kSsmWeights[kX + i] + ".conv");
-    }
-    check_vector(block.ssm.gain, int64_t{block.n_heads} * kept[1], artifact, level, block.name + ".gain");
-}
-
-uint64_t check_block(const BlockSpec& block, const std::array<int32_t, 2>& kept, const Artifact& artifact, int level) {
-    uint64_t bytes = 0;
-    int32_t group = 0;  // shared by all weights that read the normed residual
-    for (int w = first_weight(block); w < n_weights(block); ++w) {
-        int32_t own_group = 0;
-        Shape shape = weight_shape(block, w, kept, artifact.model.d_model);
-        if (kept[0] == 0) shape = {has_column_panels(block, w) ? artifact.model.d_model : 0, shape.columns};
-        bytes += check_weight(block.weights[w], shape, has_column_panels(block, w), artifact, level,
-                              block.name + "." + weight_name(block, w), has_column_panels(block, w) ? own_group : group);
-    }
-    int n_biases = 0;
-    for (const VectorPiece& bias : block.bias) n_biases += artifact.runs[static_cast<size_t>(bias.run)].used_by(level);
-    if (n_biases > 1) break_rule("3", "level " + std::to_string(level) + " uses several `" + block.name + ".bias`");
-    for (int w = 0; w < n_row_biases(block); ++w) {
-        if (block.row_bias[w].empty()) continue;
-        const int64_t rows = weight_shape(block, w, kept, artifact.model.d_model).rows;
-        check_vector(block.row_bias[w], rows, artifact, level, block.name + "." + weight_name(block, w) + ".bias");
-    }
-    if (block.kind == BlockKind::ssm) check_ssm(block, kept, artifact, level);
-    if (block.kind != BlockKind::attention) return bytes;
-    const int64_t kv_heads = block.n_kv_heads;
-    check_vector(block.inv_freq, kv_heads * kept[0] / 2, artifact, level, block.name + ".inv_freq");
-    return bytes;
-}
-
 }  // namespace
 
 void read_model(const Json& edge, const TensorTable& tensors, Artifact& artifact) {
@@ -458,44 +336,11 @@ void read_model(const Json& edge, const TensorTable& tensors, Artifact& artifact
         model.blocks.push_back(read_block(block, reader, field, model.d_model));
         if (!names.insert(model.blocks.back().name).second) break_rule("3", "`" + field + ".name` is used twice");
     }
-    model.embed = reader.table("embed");
-    model.head = model.tied_head ? model.embed : reader.table("head");
+    model.embed = reader.row_panels("embed");
+    model.head = model.tied_head ? model.embed : reader.row_panels("head");
     reader.require_all_panels_read();
     model.norm = reader.gain("norm", model.d_model);
     read_tokenizer(edge, reader, artifact);
-}
-
-void check_coverage(const Json& edge, const Artifact& artifact) {
-    const ModelSpec& model = artifact.model;
-    const Shape shape{model.vocab_size, model.d_model};
-    std::vector<uint64_t> block_bytes;
-    for (int level = 0; level < artifact.n_levels(); ++level) {
-        int32_t embed_group = 0, head_group = 0;
-        check_weight(model.embed, shape, false, artifact, level, "embed", embed_group);
-        check_weight(model.head, shape, false, artifact, level, "head", head_group);
-        const auto& allocation = artifact.levels[static_cast<size_t>(level)].allocation;
-        uint64_t bytes = 0;
-        for (size_t b = 0; b < model.blocks.size(); ++b) bytes += check_block(model.blocks[b], allocation[b], artifact, level);
-        block_bytes.push_back(bytes);
-    }
-    for (const auto* pieces : {&model.embed, &model.head}) {
-        for (const PanelPiece& piece : *pieces) {
-            const bool whole_tiles = piece.row_begin % kTileRows == 0 && (piece.row_end % kTileRows == 0 || piece.row_end == shape.rows);
-            if (piece.bits < 3 || !whole_tiles || piece.column_begin != 0 || piece.column_end != shape.columns) {
-                break_rule("3", "a panel of `embed` or `head` must have whole tiles of 16 rows, all columns, and 3, 4, 6 or 8 bits");
-            }
-        }
-    }
-    const Json& levels = edge["levels"];
-    for (size_t k = 0; k < levels.size(); ++k) {
-        const std::string where = "edge.levels[" + std::to_string(k) + "]";
-        integer(levels[k], "block_bytes", block_bytes[k], block_bytes[k], where, "6.3");
-        const double rate = block_bytes.back() ? 1 - static_cast<double>(block_bytes[k]) / block_bytes.back() : 0;
-        if (std::fabs(rate - artifact.levels[k].rate) > 1e-4) {
-            break_rule("6.3", "`" + where + ".rate` is " + std::to_string(artifact.levels[k].rate) +
-                                  ", block_bytes give " + std::to_string(rate));
-        }
-    }
 }
 
 }  // namespace edge

@@ -1,4 +1,4 @@
-// This file is longer than others: it has one function for each kernel.
+// Over 500 lines: it has one function for each kernel, and they share the class that sends, receives and compares.
 #include "self_test.h"
 
 #include <algorithm>
