@@ -105,8 +105,9 @@ def _model_losses(ordered: SortedModel, weights: StoredWeights, full: LevelPlan,
     changed = Decoder(config, tables["embed"], source.final_norm, list(tables.values())[-1], source.block_weights)
 
     def put(panel: ModelPanel, bits: int) -> None:
-        stored, rows = weights.weight(None, panel.weight, bits), slice(panel.begin, panel.end)
-        values, scales = torch.from_numpy(stored.values()[rows]), torch.from_numpy(stored.scales[rows]).float()
+        whole, rows = weights.weight(None, panel.weight, bits), slice(panel.begin, panel.end)
+        stored = replace(whole, codes=whole.codes[rows], scales=whole.scales[rows])
+        values, scales = torch.from_numpy(stored.values()), torch.from_numpy(stored.scales).float()
         tables[panel.weight][rows] = multiplied(values, scales, stored.group)
 
     def divergence(states: Iterable[Tensor]) -> float:
